@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What every task shares: how errors and Ctrl-C end it, and how arguments are read.
+
+invoke would print a traceback for our errors and exit 1 for wrong usage, which
+here means "a scenario failed".
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, ParamSpec, TypeVar
+
+from invoke.exceptions import Exit, ParseError
+from invoke.main import program
+
+from harness import process, ui
+from harness.errors import ExitCode, HarnessError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TERMINATED = 143
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def guarded(task: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a task: a HarnessError is shown and gives its exit code, never a traceback."""
+
+    @functools.wraps(task)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return task(*args, **kwargs)
+        except HarnessError as error:
+            _traceback_if_asked(error)
+            ui.show_error(error)
+            raise Exit(code=int(error.exit_code)) from error
+        except KeyboardInterrupt as error:
+            ui.say("interrupted")
+            raise Exit(code=INTERRUPTED) from error
+        except OSError as error:
+            _traceback_if_asked(error)
+            ui.show_error(_system_error(error))
+            raise Exit(code=int(ExitCode.HARNESS_ERROR)) from error
+        except Exit:
+            raise
+        except Exception as error:
+            _traceback_if_asked(error)
+            ui.show_error(
+                HarnessError(
+                    f"internal error: {type(error).__name__}: {error}",
+                    hint="run the same again with --debug and report what it shows",
+                )
+            )
+            raise Exit(code=int(ExitCode.HARNESS_ERROR)) from error
+
+    return wrapper
+
+
+def misuse_exits_2() -> None:
+    """Wrong options exit 2, not invoke's 1: here 1 says that a scenario failed.
+
+    invoke (3.0) has no setting for it, so the parsing step of its one program
+    object is wrapped; tasks.py, which calls this, is loaded just before it runs.
+    """
+    parse_tasks = program.parse_tasks
+
+    def parse() -> None:
+        try:
+            parse_tasks()
+        except ParseError as error:
+            raise Exit(
+                f"{error}\n`./run --list` lists the tasks, `./run --help TASK` its options.",
+                code=int(ExitCode.HARNESS_ERROR),
+            ) from error
+
+    setattr(program, "parse_tasks", parse)  # noqa: B010  (an assignment is a type error)
+
+
+def finish(code: int) -> None:
+    """End the task with this exit code."""
+    if code != 0:
+        raise Exit(code=code)
+
+
+def caller_path(path: str | None) -> str | None:
+    """A path as the user meant it: ./run changes to the checkout, the user did not."""
+    if path is None or "://" in path:
+        return path
+    folder = Path(os.environ.get("MMLIMITS_CWD") or Path.cwd())
+    absolute = folder / Path(path).expanduser()
+    # A git address such as host:path names no local file and stays as it is.
+    return path if ":" in path and not absolute.exists() else str(absolute)
+
+
+def words_after_dashes() -> list[str]:
+    """The words after ``--``: invoke joins them with spaces, which loses their bounds."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _traceback_if_asked(error: BaseException) -> None:
+    """With invoke's ``--debug``, let the error through as it is."""
+    if getattr(program, "core", None) and program.args.debug.value:
+        raise error
+
+
+def _system_error(error: OSError) -> HarnessError:
+    path = Path(error.filename) if isinstance(error.filename, str) else None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return process.disk_full("writing", path=path)
+    where = f"{path}: " if path else ""
+    return HarnessError(
+        f"{where}{error.strerror or error}", hint="run the same again with --debug to see where"
+    )
+
+
+def _terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds like Ctrl-C, so that every child is ended."""
+    raise SystemExit(TERMINATED)

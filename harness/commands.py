@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the tasks do, apart from reading their arguments.
+
+tasks.py says which options there are; here the stages are called and their
+results shown.  Everything raises HarnessError; exit codes other than an error's
+are returned.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from harness import doctor as doctor_module
+from harness import lint, patch, pipeline, process, qemu, ui
+from harness.errors import ExitCode, HarnessError
+from harness.kernels import KernelLine, Kernels, Target, load_kernels
+from harness.layout import Layout
+from harness.patch import PatchRequest
+from harness.pipeline import Prepared, PrepareRequest
+from harness.qemu import BootRequest, QemuDevice
+from harness.report import Report, RunInfo, write_junit, write_results
+from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
+from harness.scenario import load_scenarios, select_cases
+
+TEST_PARTS = ("lint", "unit", "emulator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The options every task about a kernel has, as typed; None is the default."""
+
+    kernel: str | None = None
+    arch: str | None = None
+    board: str | None = None
+    source: str | None = None
+    busybox: str | None = None
+    debug: bool = False
+
+    def target(self, kernels: Kernels, policy: str | None = None) -> Target:
+        """The target for one policy (None: the first)."""
+        return kernels.target(
+            line=self.kernel,
+            arch=self.arch,
+            board=self.board,
+            policy=policy,
+            debug=self.debug,
+        )
+
+    def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
+        """The request for one policy."""
+        return PrepareRequest(
+            target=self.target(kernels, policy), source=self.source, busybox=self.busybox
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where results go, and the command lines that repeat the run or one case of it."""
+
+    results: Path | None
+    junit: Path | None
+    reproduce: str
+    command: str
+
+
+def fetch(selection: Selection, *, update: bool, layout: Layout) -> None:
+    """Download what the build needs: kernel source and the guest's busybox."""
+    kernels = load_kernels(layout)
+    line = kernels.line(selection.kernel)
+    pipeline.fetch_source(line, selection.source, layout=layout, update=update)
+    pipeline.fetch_busybox(
+        selection.target(kernels).board, selection.busybox, layout=layout, update=update
+    )
+
+
+def apply_patches(
+    line_name: str | None, *, source: str | None, check: bool, force: bool, layout: Layout
+) -> None:
+    """Apply the series, or with ``check`` only find out whether it applies exactly."""
+    line = load_kernels(layout).line(line_name)
+    fetched = pipeline.fetch_source(line, source, layout=layout)
+    with pipeline.exclusive(layout):
+        if not check:
+            tree = pipeline.patch_source(line, fetched, layout=layout, force=force)
+            for text in (*tree.offsets, *(f"edited by hand: {name}" for name in tree.edits)):
+                ui.say(f"  {text}")
+            ui.console.print(str(tree.path), soft_wrap=True)
+            return
+        with ui.stage("check") as stage:
+            series = patch.check(
+                PatchRequest(line=line, source=fetched), layout=layout, stage=stage
+            )
+            stage.note(f"{len(series)} patches apply to {fetched.version}: no fuzz, no offset")
+
+
+def build(selection: Selection, *, policies: Sequence[str], every: bool, layout: Layout) -> None:
+    """Build the kernels and say where they are and what command builds them by hand."""
+    kernels = load_kernels(layout)
+    chosen = kernels.policies if every else tuple(policies) or kernels.policies[:1]
+    requests = [selection.prepare_request(kernels, policy) for policy in chosen]
+    for request in requests:
+        kernel = pipeline.build_kernel(request, layout=layout)
+        pipeline.build_programs(kernel, layout=layout)
+        ui.console.print(str(kernel.image), soft_wrap=True)
+        ui.say(f"  by hand: {kernel.reproduce}")
+
+
+def prepare_all(
+    selection: Selection, policies: Sequence[str], *, layout: Layout
+) -> dict[str, Prepared]:
+    """Everything to boot, for each policy; wrong names are found before anything is built."""
+    kernels = load_kernels(layout)
+    requests = {policy: selection.prepare_request(kernels, policy) for policy in policies}
+    return {
+        policy: pipeline.prepare(request, layout=layout) for policy, request in requests.items()
+    }
+
+
+def doctor(*, layout: Layout) -> int:
+    """Show what is missing; HARNESS_ERROR if something is."""
+    checks = doctor_module.examine(load_kernels(layout), layout=layout)
+    ui.console.print(doctor_module.table(checks))
+    lacking = doctor_module.missing(checks)
+    if lacking:
+        names = ", ".join(check.what for check in lacking)
+        ui.console.print(f"[bold red]missing:[/] {names}")
+        return int(ExitCode.HARNESS_ERROR)
+    ui.console.print("[green]nothing is missing[/]")
+    return int(ExitCode.PASSED)
+
+
+def test(*, only: Sequence[str], layout: Layout) -> int:
+    """Lint, unit tests, emulator tests; all are run, SCENARIO_FAILED if one failed."""
+    unknown = [part for part in only if part not in TEST_PARTS]
+    if unknown:
+        raise HarnessError(
+            f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(TEST_PARTS)}"
+        )
+    parts = only or TEST_PARTS
+    failed = _lint(layout) if "lint" in parts else []
+    for part in ("unit", "emulator"):
+        if part in parts and not _pytest(layout, part):
+            failed.append(f"{part} tests")
+    if failed:
+        ui.console.print(f"[bold red]failed:[/] {', '.join(failed)}")
+        return int(ExitCode.SCENARIO_FAILED)
+    return int(ExitCode.PASSED)
+
+
+def _lint(layout: Layout) -> list[str]:
+    line: KernelLine = load_kernels(layout).line()
+    fetched = pipeline.fetch_source(line, None, layout=layout)
+    tree = pipeline.patch_source(line, fetched, layout=layout)
+    patches = [one.path for one in patch.read_series(line.patches)]
+    return lint.run(layout, lint.linters(layout, kernel_tree=tree.path, patches=patches))
+
+
+def _pytest(layout: Layout, part: str) -> bool:
+    """Run one folder of tests; its output, with the closing line, goes straight through."""
+    folder = layout.root / "tests" / part
+    if not any(folder.glob("test_*.py")):
+        ui.say(f"no tests in {folder}")
+        return False
+    return process.passthrough([sys.executable, "-m", "pytest", str(folder)], cwd=layout.root) == 0
+
+
+def clean(*, cache: bool, layout: Layout) -> None:
+    """Remove what was built, and with ``cache`` what was downloaded; say what went."""
+    folders = [layout.build, *([layout.cache] if cache else [])]
+    there = [folder for folder in folders if folder.exists()]
+    if there:
+        with pipeline.exclusive(layout):
+            for folder in there:
+                ui.say(f"removed {folder} ({_megabytes(folder):.0f} MB)")
+                shutil.rmtree(folder)
+    for folder in folders:
+        if folder not in there:
+            ui.say(f"nothing to remove in {folder}")
+    if not cache:
+        ui.say(f"kept the downloads and compiled objects in {layout.cache} (--cache removes them)")
+
+
+def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
+    """Boot and hand the console to the user until they leave or the guest ends."""
+    prepared = _prepare_one(selection, policy, layout=layout)
+    with closing(_start(prepared, cpus=cpus, layout=layout)) as device:
+        ui.say(f"from another terminal: adb connect {device.serial}")
+        return device.interact()
+
+
+def adb_shell(
+    selection: Selection, argv: Sequence[str], *, policy: str | None, layout: Layout
+) -> int:
+    """Boot, then the real adb client's shell on our terminal, or one command in it."""
+    prepared = _prepare_one(selection, policy, layout=layout)
+    with closing(_start(prepared, cpus=None, layout=layout)) as device:
+        for path in prepared.programs.files.values():
+            device.push(path, f"{GUEST_DIR}/{path.name}")
+        client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
+        return process.passthrough(client)
+
+
+def execute(
+    selection: Selection,
+    argv: Sequence[str],
+    *,
+    policy: str | None,
+    user: str | None,
+    push: Sequence[Path],
+    timeout: float,
+    layout: Layout,
+) -> int:
+    """Boot, push, run one command; its output is passed on and its exit code returned."""
+    if not argv:
+        raise HarnessError("exec: no command given", hint="./run exec -- COMMAND ARGUMENT…")
+    lost = [path for path in push if not path.is_file()]
+    if lost:
+        raise HarnessError(f"--push: there is no file {lost[0]}")
+    prepared = _prepare_one(selection, policy, layout=layout)
+    with closing(_start(prepared, cpus=None, layout=layout)) as device:
+        for path in (*prepared.programs.files.values(), *push):
+            device.push(path, f"{GUEST_DIR}/{path.name}")
+        result = device.shell(argv, timeout=timeout, user=user)
+    sys.stdout.write(result.stdout)
+    sys.stderr.write(result.stderr)
+    return result.returncode
+
+
+def emulator_test(
+    selection: Selection,
+    *,
+    policies: Sequence[str],
+    scenarios: Sequence[str],
+    outputs: Outputs,
+    jobs: int,
+    layout: Layout,
+) -> int:
+    """Build what the chosen cases need, run them, show and write the results."""
+    cases = select_cases(load_scenarios(layout), names=scenarios, policies=policies)
+    prepared = prepare_all(
+        selection, tuple(dict.fromkeys(case.policy for case in cases)), layout=layout
+    )
+    builds = {
+        policy: PolicyBuild(
+            boot=partial(_start, ready, cpus=None, layout=layout), modules=ready.kernel.modules
+        )
+        for policy, ready in prepared.items()
+    }
+    first = next(iter(prepared.values()))
+    results = run_cases(cases, builds, programs=first.programs.files, jobs=jobs)
+    with Report(ui.console, command=outputs.command) as report, closing(results):
+        for result in results:
+            report.add(result)
+    info = _run_info(first, outputs)
+    if outputs.results is not None:
+        write_results(outputs.results, info, report.results)
+    if outputs.junit is not None:
+        write_junit(outputs.junit, info, report.results)
+    return int(exit_code(report.results))
+
+
+def _run_info(prepared: Prepared, outputs: Outputs) -> RunInfo:
+    target = prepared.kernel.target
+    return RunInfo(
+        kernel=target.line.name,
+        release=prepared.kernel.release,
+        arch=target.board.arch,
+        board=target.board.name,
+        device="qemu",
+        accel="tcg",
+        reproduce=outputs.reproduce,
+        command=outputs.command,
+    )
+
+
+def _prepare_one(selection: Selection, policy: str | None, *, layout: Layout) -> Prepared:
+    name = policy or load_kernels(layout).policies[0]
+    return prepare_all(selection, [name], layout=layout)[name]
+
+
+def _start(prepared: Prepared, *, cpus: int | None, layout: Layout) -> QemuDevice:
+    """Boot one guest in a run folder of its own below build/runs."""
+    target = prepared.kernel.target
+    runs = layout.build / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    return qemu.boot(
+        BootRequest(
+            target=target,
+            image=prepared.kernel.image,
+            initramfs=prepared.initramfs.path,
+            run_dir=Path(tempfile.mkdtemp(prefix=f"{target.policy}-", dir=runs)),
+            cpus=cpus,
+        )
+    )
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6

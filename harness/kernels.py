@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel lines, boards and policies there are, as configs/kernels.toml says.
+
+Everything that differs between kernels is data in that file, so that a new line
+needs no new Python.  This module turns it into checked, typed values once, and
+answers a wrong name with the names that exist.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """Where a line's source comes from; either half may be absent."""
+
+    debian_package: str | None
+    tarball_in_package: str | None
+    url: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """One machine a line can be built for and booted on."""
+
+    name: str
+    arch: str
+    defconfig: Path
+    cross_compile: str
+    kernel_target: str
+    kernel_image: str
+    userland: str
+    qemu: str
+    qemu_args: tuple[str, ...]
+    net_device: str
+    cpus: int
+    console: str
+    append: str
+
+    @property
+    def compiler(self) -> str:
+        """The C compiler's command, for example ``arm-linux-gnueabihf-gcc``."""
+        return f"{self.cross_compile}gcc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelLine:
+    """A kernel the series exists for."""
+
+    name: str
+    description: str
+    patches: Path
+    source: SourceSpec
+    default_board: str
+    boards: Mapping[str, Board]
+    policy_symbols: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is built: a line, for a board, with a policy."""
+
+    line: KernelLine
+    board: Board
+    policy: str
+    debug: bool = False
+
+    @property
+    def flavour(self) -> str:
+        """Name of the build folder of this board and debug setting."""
+        return f"{self.board.name}-debug" if self.debug else self.board.name
+
+    @property
+    def name(self) -> str:
+        """For people: ``linux-6.1/arm-virt/rss``."""
+        return f"{self.line.name}/{self.flavour}/{self.policy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """All lines, the default one, and the policies every line knows."""
+
+    lines: Mapping[str, KernelLine]
+    default_line: str
+    policies: tuple[str, ...]
+
+    def line(self, name: str | None = None) -> KernelLine:
+        """The line called ``name``, or the default one."""
+        name = name or self.default_line
+        if name not in self.lines:
+            raise _unknown("kernel", name, self.lines, option="--kernel")
+        return self.lines[name]
+
+    def target(
+        self,
+        *,
+        line: str | None = None,
+        board: str | None = None,
+        arch: str | None = None,
+        policy: str | None = None,
+        debug: bool = False,
+    ) -> Target:
+        """The target these names mean; what is None takes its default."""
+        kernel = self.line(line)
+        policy = policy or self.policies[0]
+        if policy not in self.policies:
+            raise _unknown("policy", policy, self.policies, option="--policy")
+        return Target(
+            line=kernel,
+            board=_select_board(kernel, board=board, arch=arch),
+            policy=policy,
+            debug=debug,
+        )
+
+
+def load_kernels(layout: Layout) -> Kernels:
+    """Read configs/kernels.toml; raises HarnessError on a missing or wrong entry."""
+    path = layout.root / "configs" / "kernels.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise HarnessError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return _kernels(data, root=layout.root)
+    except KeyError as error:
+        raise HarnessError(
+            f"{path}: the key {error} is missing", hint="compare with the other lines of the file"
+        ) from error
+
+
+def _kernels(data: Mapping[str, Any], *, root: Path) -> Kernels:
+    lines = {name: _line(name, table, root=root) for name, table in data["line"].items()}
+    kernels = Kernels(
+        lines=lines, default_line=data["default-line"], policies=tuple(data["policies"])
+    )
+    kernels.line()
+    for line in lines.values():
+        _select_board(line, board=None, arch=None)
+        missing = [name for name in kernels.policies if name not in line.policy_symbols]
+        if missing:
+            raise KeyError(f"line.{line.name}.policy-symbols.{missing[0]}")
+    return kernels
+
+
+def _line(name: str, table: Mapping[str, Any], *, root: Path) -> KernelLine:
+    source = table["source"]
+    return KernelLine(
+        name=name,
+        description=table["description"],
+        patches=root / table["patches"],
+        source=SourceSpec(
+            debian_package=source.get("debian-package"),
+            tarball_in_package=source.get("tarball-in-package"),
+            url=source.get("url"),
+            sha256=source.get("sha256"),
+        ),
+        default_board=table["default-board"],
+        boards={key: _board(key, value, root=root) for key, value in table["board"].items()},
+        policy_symbols=dict(table["policy-symbols"]),
+    )
+
+
+def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
+    return Board(
+        name=name,
+        arch=table["arch"],
+        defconfig=root / table["defconfig"],
+        cross_compile=table["cross-compile"],
+        kernel_target=table["kernel-target"],
+        kernel_image=table["kernel-image"],
+        userland=table["userland"],
+        qemu=table["qemu"],
+        qemu_args=tuple(table["qemu-args"]),
+        net_device=table["net-device"],
+        cpus=table["cpus"],
+        console=table["console"],
+        append=table["append"],
+    )
+
+
+def _select_board(line: KernelLine, *, board: str | None, arch: str | None) -> Board:
+    """The named board; else the default one, if it is of that arch; else the arch's first."""
+    if board is not None:
+        if board not in line.boards:
+            raise _unknown("board", board, line.boards, option="--board", of=line.name)
+        chosen = line.boards[board]
+        if arch is not None and chosen.arch != arch:
+            raise HarnessError(
+                f"board {board} is of arch {chosen.arch}, not {arch}",
+                hint="leave out --arch or --board",
+            )
+        return chosen
+    if line.default_board not in line.boards:
+        raise _unknown("board", line.default_board, line.boards, option="--board", of=line.name)
+    candidates = [line.boards[line.default_board], *line.boards.values()]
+    for candidate in candidates:
+        if arch is None or candidate.arch == arch:
+            return candidate
+    arches = {candidate.arch for candidate in candidates}
+    raise _unknown("arch", str(arch), arches, option="--arch", of=line.name)
+
+
+def _unknown(
+    kind: str, name: str, valid: Iterable[str], *, option: str, of: str = ""
+) -> HarnessError:
+    where = f" of {of}" if of else ""
+    return HarnessError(
+        f"unknown {kind}{where}: {name!r}", hint=f"{option} takes one of: {', '.join(valid)}"
+    )

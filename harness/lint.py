@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The checks of ``./run test`` that run no code of ours: style, types, shell, patches."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import process, ui
+from harness.layout import Layout
+
+PYTHON = ("tasks.py", "harness", "tests")
+SHELL = ("run", ".ci/run", "guest/init")
+# An out-of-tree series has no entry in MAINTAINERS to update.
+CHECKPATCH = ("--strict", "--ignore=FILE_PATH_CHANGES", "--color=never", "-q")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linter:
+    """One tool, and the command that runs it in a folder (None: the checkout's root)."""
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: Path | None = None
+
+
+def linters(layout: Layout, *, kernel_tree: Path | None, patches: Sequence[Path]) -> list[Linter]:
+    """All checks; checkpatch is the one of the kernel that the patches are for."""
+    return [
+        Linter(name="ruff", argv=(_script("ruff"), "check", *PYTHON)),
+        Linter(name="format", argv=(_script("ruff"), "format", "--check", *PYTHON)),
+        Linter(name="mypy", argv=(_script("mypy"), "--strict", *PYTHON)),
+        Linter(name="shellcheck", argv=("shellcheck", *_existing(layout.root, SHELL))),
+        *_checkpatch(layout, kernel_tree, patches),
+    ]
+
+
+def run(layout: Layout, checks: Sequence[Linter]) -> list[str]:
+    """Run all, showing all each complains about; returns the names of those that failed."""
+    failed = []
+    for check in checks:
+        with ui.stage(check.name) as stage:
+            process.require(check.argv[0])
+            result = process.run(
+                check.argv, what=check.name, cwd=check.cwd or layout.root, check=False
+            )
+            if result.returncode != 0:
+                failed.append(check.name)
+                stage.fail(f"exit status {result.returncode}: {shlex.join(check.argv)}")
+        if result.returncode != 0:
+            for line in result.output:
+                ui.say(line)
+    return failed
+
+
+def _checkpatch(
+    layout: Layout, kernel_tree: Path | None, patches: Sequence[Path]
+) -> Iterator[Linter]:
+    if kernel_tree is None:
+        return
+    script = kernel_tree / "scripts" / "checkpatch.pl"
+    common = ("perl", str(script), f"--root={kernel_tree}", *CHECKPATCH)
+    # checkpatch leaves a cache file where it runs.
+    yield Linter(
+        name="checkpatch", argv=(*common, *(str(path) for path in patches)), cwd=kernel_tree
+    )
+    sources = sorted(layout.root.glob("modules/*/*.c"))
+    if sources:
+        argv = (*common, "--file", *(str(path) for path in sources))
+        yield Linter(name="modules", argv=argv, cwd=kernel_tree)
+
+
+def _existing(root: Path, names: Sequence[str]) -> Iterator[str]:
+    return (name for name in names if (root / name).exists())
+
+
+def _script(name: str) -> str:
+    """A tool of our own environment, whatever PATH says."""
+    return str(Path(sys.executable).with_name(name))

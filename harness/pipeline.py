@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The stages in order, from a target to what can be booted.
+
+Everything that needs a kernel goes through ``prepare``; a stage that has
+nothing to do costs a comparison of stamps.  Two runs in one checkout take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import build, fetch, patch, process, programs, rootfs, ui
+from harness.build import BuildRequest, KernelBuild
+from harness.fetch import FetchRequest, Source
+from harness.kernels import Board, KernelLine, Target
+from harness.layout import Layout
+from harness.patch import PatchedTree, PatchRequest
+from harness.programs import Programs, ProgramsRequest
+from harness.rootfs import Initramfs, RootfsRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """What to boot, from which source (None: the line's own) and with which busybox."""
+
+    target: Target
+    source: str | None = None
+    busybox: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything a device needs to boot and run cases."""
+
+    kernel: KernelBuild
+    programs: Programs
+    initramfs: Initramfs
+
+
+def prepare(request: PrepareRequest, *, layout: Layout) -> Prepared:
+    """Run every stage up to the initramfs; raises HarnessError from the one that fails."""
+    kernel = build_kernel(request, layout=layout)
+    with exclusive(layout):
+        return Prepared(
+            kernel=kernel,
+            programs=(compiled := build_programs(kernel, layout=layout)),
+            initramfs=make_rootfs(request, kernel, compiled, layout=layout),
+        )
+
+
+def build_kernel(request: PrepareRequest, *, layout: Layout) -> KernelBuild:
+    """fetch → patch → configure → build."""
+    line = request.target.line
+    with exclusive(layout):
+        source = fetch_source(line, request.source, layout=layout)
+        tree = patch_source(line, source, layout=layout)
+        with ui.stage("build") as stage:
+            kernel = build.build(
+                BuildRequest(tree=tree, target=request.target), layout=layout, stage=stage
+            )
+            warnings = f", {len(kernel.warnings)} warning(s)" if kernel.warnings else ""
+            stage.note(f"{request.target.name} {kernel.release}{warnings}")
+    for warning in kernel.warnings:
+        ui.say(warning)
+    return kernel
+
+
+def fetch_source(
+    line: KernelLine, source: str | None, *, layout: Layout, update: bool = False
+) -> Source:
+    """The source of a line, downloaded if it is not there."""
+    with ui.stage("fetch") as stage:
+        fetched = fetch.fetch(
+            FetchRequest(line=line, source=source, update=update), layout=layout, stage=stage
+        )
+        stage.note(f"{line.name} {fetched.version} {fetched.path}")
+    return fetched
+
+
+def fetch_busybox(board: Board, given: str | None, *, layout: Layout, update: bool = False) -> Path:
+    """The guest's busybox, downloaded if it is not there."""
+    with ui.stage("busybox") as stage:
+        path = fetch.busybox(board, given=given, layout=layout, stage=stage, update=update)
+        stage.note(str(path))
+    return path
+
+
+def patch_source(
+    line: KernelLine, source: Source, *, layout: Layout, force: bool = False
+) -> PatchedTree:
+    """The patched tree of a line; says which hunks moved and what was edited by hand."""
+    with ui.stage("patch") as stage:
+        tree = patch.apply(
+            PatchRequest(line=line, source=source, force=force), layout=layout, stage=stage
+        )
+        edits = f", {len(tree.edits)} file(s) edited by hand" if tree.edits else ""
+        offsets = f", {len(tree.offsets)} hunk(s) at an offset" if tree.offsets else ""
+        stage.note(f"{tree.release}, {len(tree.patched)} files{offsets}{edits}")
+    return tree
+
+
+def build_programs(kernel: KernelBuild, *, layout: Layout) -> Programs:
+    """userspace/ and guest/adbd, for this kernel's board and headers."""
+    with ui.stage("programs") as stage:
+        compiled = programs.build(ProgramsRequest.of(kernel), layout=layout, stage=stage)
+        stage.note(f"{len(compiled.files)} programs")
+    return compiled
+
+
+def make_rootfs(
+    request: PrepareRequest, kernel: KernelBuild, compiled: Programs, *, layout: Layout
+) -> Initramfs:
+    """The initramfs: busybox, our init and our adbd."""
+    busybox = fetch_busybox(request.target.board, request.busybox, layout=layout)
+    with ui.stage("rootfs") as stage:
+        initramfs = rootfs.make(
+            RootfsRequest(
+                busybox=busybox,
+                adbd=compiled.adbd,
+                guest_dir=layout.root / "guest",
+                out=compiled.directory.parent / "initramfs.cpio",
+            )
+        )
+        stage.note(f"{initramfs.path.stat().st_size / 1e6:.1f} MB")
+    return initramfs
+
+
+@contextmanager
+def exclusive(layout: Layout) -> Iterator[None]:
+    """One run at a time changes what is in build/; a second one waits and says so."""
+    lock = layout.build / ".lock"
+    waiting = "another run works in this checkout: waiting for it to finish"
+    with process.exclusive(lock, on_wait=lambda: ui.say(waiting)):
+        yield

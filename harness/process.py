@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Running other programs so that none of them outlives us.
+
+Each child gets a process group of its own.  Whatever ends the wait - Ctrl-C, an
+exception, the child itself - the whole group is gone afterwards; a child whose
+parent is killed outright gets a signal from the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import HarnessError
+
+TERM_GRACE_SECONDS = 2.0
+TAIL_LINES = 20
+NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """What a command did: its exit status (negative: signal) and merged output."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    output: tuple[str, ...]
+    seconds: float
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    what: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run a command to its end, stdout and stderr merged and read line by line.
+
+    ``env`` is added to ours; ``log`` receives the output as it comes; ``what``
+    names the job in errors.  With ``check`` a failure is a HarnessError that
+    shows the last lines; without, the caller judges ``returncode``.
+    """
+    words = [str(word) for word in argv]
+    started = time.monotonic()
+    with _log_file(log) as stream, child(words, cwd=cwd, env=env) as process:
+        output: list[str] = []
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.rstrip("\n")
+            output.append(line)
+            if stream is not None:
+                stream.write(raw)
+            if on_line is not None:
+                on_line(line)
+        _exited(process, timeout=None)
+    returncode = process.returncode
+    result = Completed(
+        argv=tuple(words),
+        returncode=returncode,
+        output=tuple(output),
+        seconds=time.monotonic() - started,
+    )
+    if check and returncode != 0:
+        raise failure(result, what=what, log=log)
+    return result
+
+
+def passthrough(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
+    """Run a command on our own terminal and streams; returns its exit status.
+
+    It stays in our process group, so that Ctrl-C reaches it as it reaches us.
+    """
+    words = [str(word) for word in argv]
+    require(words[0])
+    with subprocess.Popen(with_parent(words), cwd=cwd) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+
+
+def failure(result: Completed, *, what: str, log: Path | None = None) -> HarnessError:
+    """The error for a command that failed, with the last lines it printed."""
+    if any(NO_SPACE in line for line in result.output[-TAIL_LINES:]):
+        return disk_full(what)
+    status = (
+        f"signal {signal.Signals(-result.returncode).name}"
+        if result.returncode < 0
+        else f"exit status {result.returncode}"
+    )
+    return HarnessError(
+        f"{what} failed ({status}): {shlex.join(result.argv)}",
+        hint=f"the whole output is in {log}" if log else "",
+        details=result.output[-TAIL_LINES:],
+    )
+
+
+def disk_full(what: str, *, path: Path | None = None) -> HarnessError:
+    """The error for ENOSPC, which every stage can meet."""
+    where = f" writing {path}" if path else ""
+    return HarnessError(
+        f"{what}: the disk is full{where}",
+        hint="free some space (`./run clean` removes what was built), then run the same again",
+    )
+
+
+@contextmanager
+def child(
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process group of its own, gone when the block is left, however it is left."""
+    require(argv[0])
+    process = subprocess.Popen(
+        with_parent(argv),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        kill_group(process)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """End the child's process group: SIGTERM, two seconds later SIGKILL; reap the child.
+
+    The child is reaped last: until then its pid, and so the group's id, cannot be
+    given to somebody else.
+    """
+    if process.returncode is not None:
+        return
+    if not _exited(process, timeout=0):
+        os.killpg(process.pid, signal.SIGTERM)
+        _exited(process, timeout=TERM_GRACE_SECONDS)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _exited(process: subprocess.Popen[str], *, timeout: float | None) -> bool:
+    """Wait for the child's end without reaping it; seconds, None for ever."""
+    if timeout is None:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return True
+    deadline = time.monotonic() + timeout
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def with_parent(argv: Sequence[str]) -> list[str]:
+    """``argv`` such that the kernel sends it SIGTERM when we die, even by SIGKILL.
+
+    setpriv (util-linux) does this after the fork; Python's own preexec_fn is not
+    safe once rich's refresh thread runs.
+    """
+    if shutil.which("setpriv") is None:
+        return list(argv)
+    return ["setpriv", "--pdeathsig", "TERM", "--", *argv]
+
+
+def require(command: str, *, hint: str = "") -> str:
+    """The path of a command that must be there; HarnessError naming it if it is not."""
+    path = shutil.which(command)
+    if path is None:
+        raise HarnessError(
+            f"command not found: {command}",
+            hint=hint or "`./run doctor` says what is missing and how to install it",
+        )
+    return path
+
+
+@contextmanager
+def exclusive(path: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file; a second run of ours waits here and ``on_wait`` says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[IO[str] | None]:
+    if path is None:
+        yield None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", errors="replace") as stream:
+        yield stream

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tasks of ``./run`` (and of ``invoke`` in the activated environment).
+
+Only arguments are read here; harness/commands.py does the work.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.tasks import task
+
+# invoke switches this on, which would recompile the harness at every start.
+sys.dont_write_bytecode = False
+
+from harness import commands
+from harness.cli import caller_path, finish, guarded, misuse_exits_2, words_after_dashes
+from harness.commands import Outputs, Selection
+from harness.layout import Layout
+
+misuse_exits_2()
+
+KERNEL = {
+    "kernel": "kernel line (default: linux-6.1; see configs/kernels.toml)",
+    "source": "kernel tree, tarball, or URL of a tarball or git repository, with #branch"
+    " (default: the line's own source)",
+}
+TARGET = {
+    **KERNEL,
+    "arch": "architecture (default: that of the line's default board)",
+    "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
+    "debug-kernel": "add configs/debug.config: lockdep and other checks (default: off)",
+}
+BUSYBOX = {"busybox": "static busybox for the guest (default: Debian's busybox-static)"}
+POLICY = {"policy": "rss, runtime, badness or none (default: rss)"}
+
+
+@task(help={**KERNEL, **BUSYBOX, "update": "look for newer versions (default: use the cache)"})
+@guarded
+def fetch(
+    _c: Context,
+    kernel: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    update: bool = False,
+) -> None:
+    """Download the kernel source and the guest's busybox into the cache."""
+    selection = Selection(kernel=kernel, source=caller_path(source), busybox=caller_path(busybox))
+    commands.fetch(selection, update=update, layout=Layout.default())
+
+
+@task(
+    help={
+        **KERNEL,
+        "check": "only check that the series applies, no fuzz, no offset (default: apply)",
+        "force": "drop edits made by hand, after saving copies (default: keep them)",
+    }
+)
+@guarded
+def patch(
+    _c: Context,
+    kernel: str | None = None,
+    source: str | None = None,
+    check: bool = False,
+    force: bool = False,
+) -> None:
+    """Apply the patch series to a copy of the source."""
+    commands.apply_patches(
+        kernel,
+        source=caller_path(source),
+        check=check,
+        force=force,
+        layout=Layout.default(),
+    )
+
+
+@task(
+    help={
+        **TARGET,
+        "policy": "rss, runtime, badness, none, or several with commas (default: rss)",
+        "all": "build every policy (default: off)",
+    }
+)
+@guarded
+def build(
+    _c: Context,
+    policy: str | None = None,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    all: bool = False,
+    debug_kernel: bool = False,
+) -> None:
+    """Build the kernel, its modules and the guest's programs."""
+    commands.build(
+        _selection(kernel, arch, board, source, None, debug_kernel),
+        policies=_names(policy),
+        every=all,
+        layout=Layout.default(),
+    )
+
+
+@task(help={**TARGET, **POLICY, **BUSYBOX, "cpus": "CPUs of the guest (default: the board's)"})
+@guarded
+def boot(
+    _c: Context,
+    policy: str | None = None,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    cpus: int = 0,
+    debug_kernel: bool = False,
+) -> None:
+    """Boot the kernel and open a shell on its console."""
+    selection = _selection(kernel, arch, board, source, busybox, debug_kernel)
+    layout = Layout.default()
+    finish(commands.boot(selection, policy=policy, cpus=cpus or None, layout=layout))
+
+
+@task(
+    name="exec",
+    iterable=["push"],
+    help={
+        **TARGET,
+        **POLICY,
+        **BUSYBOX,
+        "user": "run as this user, for example u0_a70 (default: root)",
+        "push": "file to push to /data/local/tmp first; may be repeated (default: none)",
+        "timeout": "seconds the command may take (default: 600)",
+    },
+)
+@guarded
+def exec_(
+    _c: Context,
+    user: str | None = None,
+    push: list[str] | None = None,
+    timeout: int = 600,
+    policy: str | None = None,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    debug_kernel: bool = False,
+) -> None:
+    """Boot, run what follows `--` in the guest, and exit with its exit code."""
+    code = commands.execute(
+        _selection(kernel, arch, board, source, busybox, debug_kernel),
+        words_after_dashes(),
+        policy=policy,
+        user=user,
+        push=[Path(caller_path(path) or path) for path in push or []],
+        timeout=float(timeout),
+        layout=Layout.default(),
+    )
+    finish(code)
+
+
+@task(name="adb-shell", help={**TARGET, **POLICY, **BUSYBOX})
+@guarded
+def adb_shell(
+    _c: Context,
+    policy: str | None = None,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    debug_kernel: bool = False,
+) -> None:
+    """Boot and open adb's shell, or run what follows `--` in it."""
+    selection = _selection(kernel, arch, board, source, busybox, debug_kernel)
+    layout = Layout.default()
+    finish(commands.adb_shell(selection, words_after_dashes(), policy=policy, layout=layout))
+
+
+@task(
+    name="emulator-test",
+    help={
+        **TARGET,
+        **BUSYBOX,
+        "policy": "policies with commas (default: all)",
+        "scenario": "scenarios with commas, shell patterns allowed (default: all)",
+        "results": "write the results as JSON to this file (default: not written)",
+        "junit": "write the results as JUnit XML to this file (default: not written)",
+        "jobs": "policies run side by side (default: 1)",
+    },
+)
+@guarded
+def emulator_test(
+    _c: Context,
+    policy: str | None = None,
+    scenario: str | None = None,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    results: str | None = None,
+    junit: str | None = None,
+    jobs: int = 1,
+    debug_kernel: bool = False,
+) -> None:
+    """Build, boot, run the scenarios and judge them."""
+    code = commands.emulator_test(
+        _selection(kernel, arch, board, source, busybox, debug_kernel),
+        policies=_names(policy),
+        scenarios=_names(scenario),
+        outputs=Outputs(
+            results=_path(results),
+            junit=_path(junit),
+            reproduce=shlex.join(["./run", *sys.argv[1:]]),
+            command=_without_choice(sys.argv[1:]),
+        ),
+        jobs=jobs,
+        layout=Layout.default(),
+    )
+    finish(code)
+
+
+@task(help={"only": "lint, unit or emulator, or several with commas (default: all)"})
+@guarded
+def test(_c: Context, only: str | None = None) -> None:
+    """Run the linters, the unit tests and the emulator tests."""
+    finish(commands.test(only=_names(only), layout=Layout.default()))
+
+
+@task
+@guarded
+def doctor(_c: Context) -> None:
+    """Say what this machine lacks, with the command that fixes it."""
+    finish(commands.doctor(layout=Layout.default()))
+
+
+@task(help={"cache": "also remove downloads and compiled objects (default: keep them)"})
+@guarded
+def clean(_c: Context, cache: bool = False) -> None:
+    """Remove what was built."""
+    commands.clean(cache=cache, layout=Layout.default())
+
+
+def _selection(
+    kernel: str | None,
+    arch: str | None,
+    board: str | None,
+    source: str | None,
+    busybox: str | None,
+    debug: bool,
+) -> Selection:
+    return Selection(
+        kernel=kernel,
+        arch=arch,
+        board=board,
+        source=caller_path(source),
+        busybox=caller_path(busybox),
+        debug=debug,
+    )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """``a,b`` as names."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _path(text: str | None) -> Path | None:
+    path = caller_path(text)
+    return Path(path) if path is not None else None
+
+
+def _without_choice(argv: list[str]) -> str:
+    """The command line without the options that choose cases or say where results go."""
+    dropped = ("--policy", "--scenario", "--results", "--junit")
+    kept = []
+    words = iter(argv)
+    for word in words:
+        if word in dropped:
+            next(words, None)
+        elif not word.startswith(tuple(f"{option}=" for option in dropped)):
+            kept.append(word)
+    return shlex.join(["./run", *kept])
