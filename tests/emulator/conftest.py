@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds the kernels and boots them for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from functools import partial
+
+import pytest
+
+from harness import commands, qemu
+from harness.commands import Selection
+from harness.device import Device
+from harness.errors import HarnessError
+from harness.layout import Layout
+from harness.pipeline import Prepared
+from harness.qemu import BootRequest
+from harness.run import PolicyBuild, Runner
+from harness.scenario import POLICIES
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Mapping[str, Prepared]:
+    """Everything to boot, for each policy; what cannot be built ends the tests."""
+    try:
+        return commands.prepare_all(Selection(), POLICIES, layout=Layout.default())
+    except HarnessError as error:
+        pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
+
+
+def start(prepared: Prepared, folders: pytest.TempPathFactory) -> Device:
+    """Boot; the console log stays in a folder that pytest keeps for a while."""
+    return qemu.boot(
+        BootRequest(
+            target=prepared.kernel.target,
+            image=prepared.kernel.image,
+            initramfs=prepared.initramfs.path,
+            run_dir=folders.mktemp("run"),
+            cpus=None,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def runner(
+    prepared: Mapping[str, Prepared], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runner]:
+    """Runs cases; those of one policy share a boot."""
+    builds = {
+        policy: PolicyBuild(
+            boot=partial(start, one, tmp_path_factory),
+            modules=one.kernel.modules,
+        )
+        for policy, one in prepared.items()
+    }
+    programs = next(iter(prepared.values())).programs.files
+    with Runner(builds, programs=programs) as cases:
+        yield cases
+
+
+@pytest.fixture(scope="session")
+def boot(
+    prepared: Mapping[str, Prepared], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Device]]:
+    """Boots a fresh device, which is stopped when the tests end."""
+    with ExitStack() as devices:
+
+        def boot_one() -> Device:
+            return devices.enter_context(closing(start(prepared["none"], tmp_path_factory)))
+
+        yield boot_one
+
+
+@pytest.fixture(scope="session")
+def device(boot: Callable[[], Device]) -> Device:
+    """One device for all tests that leave it as it was."""
+    return boot()

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every scenario on a real patched kernel, under each policy it is for."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.judge import Status
+from harness.layout import Layout
+from harness.report import failure_lines
+from harness.run import Runner
+from harness.scenario import Case, load_scenarios, select_cases
+
+pytestmark = pytest.mark.emulator
+
+# Grouped by policy, so that each policy boots once.
+CASES = select_cases(load_scenarios(Layout.default()))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_scenario(case: Case, runner: Runner) -> None:
+    result = runner.run_case(case)
+    if result.status is not Status.PASSED:
+        pytest.fail("\n".join(failure_lines(result)), pytrace=False)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Programs are compiled statically, with the kernel's headers, and only when needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import programs
+from harness.errors import HarnessError
+from harness.programs import Programs, ProgramsRequest
+from tests.unit.fake_tree import Checkout, make_checkout, stage
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    return make_checkout(tmp_path, monkeypatch)
+
+
+def build(checkout: Checkout, headers_identity: str = "1") -> Programs:
+    request = ProgramsRequest(
+        board=checkout.kernels.target().board,
+        headers=Path("/headers"),
+        headers_identity=headers_identity,
+        out=checkout.layout.build / "programs",
+    )
+    return programs.build(request, layout=checkout.layout, stage=stage())
+
+
+def compiled(checkout: Checkout) -> list[str]:
+    return (checkout.tools / "compiled").read_text().splitlines()
+
+
+def test_each_folder_with_jni_is_a_program(checkout: Checkout) -> None:
+    result = build(checkout)
+    assert list(result.files) == ["play"]
+    assert result.files["play"].exists()
+    assert result.adbd.exists()
+    play, adbd = compiled(checkout)
+    assert "-static -O2 -Wall -Wextra -Werror -std=gnu11 -isystem /headers" in play
+    assert play.endswith("/userspace/play/jni/play.c -pthread")
+    assert "-isystem" not in adbd
+
+
+def test_nothing_changed_compiles_nothing(checkout: Checkout) -> None:
+    assert build(checkout) == build(checkout)
+    assert len(compiled(checkout)) == 2
+
+
+@pytest.mark.parametrize(
+    "file", ["userspace/play/jni/play.c", "userspace/include/shared.h", "userspace/common/log.c"]
+)
+def test_changed_source_compiles_what_uses_it(checkout: Checkout, file: str) -> None:
+    before = build(checkout)
+    path = checkout.layout.root / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("/* changed */\n")
+    assert build(checkout).identity != before.identity
+    assert len(compiled(checkout)) == 3
+    assert "play.c" in compiled(checkout)[-1]
+
+
+def test_changed_headers_compile_all_but_adbd(checkout: Checkout) -> None:
+    build(checkout)
+    build(checkout, headers_identity="2")
+    assert len(compiled(checkout)) == 3
+
+
+def test_compile_error_is_shown(checkout: Checkout) -> None:
+    (checkout.layout.root / "userspace/play/jni/play.c").write_text("BROKEN\n")
+    for _ in range(2):
+        with pytest.raises(HarnessError, match="play does not compile") as error:
+            build(checkout)
+    assert "error: BROKEN" in error.value.details[0]
+    assert "to run it again: fake-arm-gcc -static" in error.value.hint
+
+
+def test_missing_compiler_is_named(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(HarnessError, match="command not found: fake-arm-gcc"):
+        build(checkout)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: exit codes, one clear error, nothing left running after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fake_tree import Checkout, make_checkout, write
+from tests.unit.test_process import read_pid, wait_until_dead
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = (
+    "adb-shell",
+    "boot",
+    "build",
+    "clean",
+    "doctor",
+    "emulator-test",
+    "exec",
+    "fetch",
+    "patch",
+    "test",
+)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """The fake checkout, with our harness and tasks in it."""
+    checkout = make_checkout(tmp_path, monkeypatch)
+    root = checkout.layout.root
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "harness", root / "harness", ignore=ignore)
+    shutil.copy(ROOT / "tasks.py", root)
+    monkeypatch.setenv("MMLIMITS_CACHE", str(checkout.layout.cache))
+    monkeypatch.setenv("MMLIMITS_CWD", str(tmp_path))
+    return checkout
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "invoke", *words]
+
+
+def invoke(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*words), cwd=checkout.layout.root, capture_output=True, text=True, check=False
+    )
+
+
+def source(checkout: Checkout) -> str:
+    """Relative to where the user is, not to the checkout."""
+    return f"--source={checkout.kernel.name}"
+
+
+def test_tasks_are_listed(checkout: Checkout) -> None:
+    listing = invoke(checkout, "--list").stdout
+    assert tuple(re.findall(r"^  (\S+)", listing, re.MULTILINE)) == TASKS
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "doctor"])
+def test_help_states_every_default(checkout: Checkout, task: str) -> None:
+    text = " ".join(invoke(checkout, "--help", task).stdout.split())
+    options = text.split("Options:")[1].count(" --")
+    assert options > 0
+    assert text.count("(default:") >= options
+
+
+def test_build_then_nothing_to_do(checkout: Checkout) -> None:
+    first = invoke(checkout, "build", "--policy=rss", source(checkout))
+    assert first.returncode == 0, first.stderr
+    image = Path(first.stdout.strip())
+    assert image.name == "zImage"
+    assert image.exists()
+    assert invoke(checkout, "build", "--policy", "rss", source(checkout)).stdout == first.stdout
+    made = next(checkout.layout.build.glob("*/src/out-arm-virt/made")).read_text()
+    assert made.split() == ["zImage", "M"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["build", "--policy=rs"], ["unknown policy: 'rs'", "rss, none"]),
+        (["build", "--policy=rss,x"], ["unknown policy: 'x'", "rss, none"]),
+        (["build", "--kernel=linux-9"], ["unknown kernel: 'linux-9'", "fake"]),
+        (["build", "--arch=mips"], ["unknown arch", "arm"]),
+        (["build", "--board=pi"], ["unknown board", "arm-virt"]),
+        (["build", "--source=nowhere"], ["there is no", "nowhere"]),
+        (["patch", "--kernel=x"], ["unknown kernel: 'x'"]),
+        (["fetch", "--source=nowhere"], ["there is no"]),
+        (["test", "--only=x"], ["unknown part 'x'", "lint, unit, emulator"]),
+        (["exec"], ["no command given"]),
+        (["exec", "--push=nowhere", "--", "true"], ["there is no file", "nowhere"]),
+        (["build", "--no-such-option"], ["--no-such-option", "--list"]),
+        (["nonsense"], ["nonsense", "--list"]),
+    ],
+)
+def test_wrong_words_exit_2_with_one_clear_error(
+    checkout: Checkout, words: list[str], shown: list[str]
+) -> None:
+    result = invoke(checkout, *words)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    for text in shown:
+        assert text in result.stderr
+
+
+def test_debug_shows_the_traceback(checkout: Checkout) -> None:
+    assert "Traceback" in invoke(checkout, "--debug", "build", "--policy=x").stderr
+
+
+def test_unexpected_error_is_one_line(checkout: Checkout) -> None:
+    with (checkout.layout.root / "harness/kernels.py").open("a") as file:
+        file.write("\ndef load_kernels(layout):\n    raise RuntimeError('bug')\n")
+    result = invoke(checkout, "build")
+    assert result.returncode == 2
+    assert "internal error: RuntimeError: bug" in result.stderr
+    assert "--debug" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_clean_says_what_it_removed(checkout: Checkout) -> None:
+    write(checkout.layout.build, {"file": "x"})
+    write(checkout.layout.cache, {"file": "x"})
+    result = invoke(checkout, "clean")
+    assert f"removed {checkout.layout.build}" in result.stderr
+    assert f"kept the downloads and compiled objects in {checkout.layout.cache}" in result.stderr
+    assert not checkout.layout.build.exists()
+    result = invoke(checkout, "clean", "--cache")
+    assert f"nothing to remove in {checkout.layout.build}" in result.stderr
+    assert f"removed {checkout.layout.cache}" in result.stderr
+    assert not checkout.layout.cache.exists()
+
+
+def test_patch_says_where_the_tree_is(checkout: Checkout) -> None:
+    result = invoke(checkout, "patch", source(checkout))
+    assert (Path(result.stdout.strip()) / "mm/page_alloc.c").exists()
+    result = invoke(checkout, "patch", "--check", source(checkout))
+    assert "no fuzz, no offset" in result.stderr
+
+
+SLEEPER = """#!/bin/sh
+case "$*" in *--version*) echo gcc; exit 0 ;; *olddefconfig*{pass_on}) exec /usr/bin/{tool} "$@" ;;
+esac
+sleep 60 &
+echo $! >{pid}
+wait
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "tool"),
+    [
+        ("fetch", "git"),
+        ("patch", "patch"),
+        ("configure", "make"),
+        ("build", "make"),
+        ("programs", "fake-arm-gcc"),
+    ],
+)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_runs_on_after_an_interruption(
+    checkout: Checkout, tmp_path: Path, stage: str, tool: str, how: signal.Signals
+) -> None:
+    """The stage's tool hangs; the harness is interrupted, ended or killed."""
+    pid = tmp_path / "pid"
+    pass_on = "" if stage == "build" else "nothing"
+    write(checkout.tools, {tool: SLEEPER.format(tool=tool, pid=pid, pass_on=pass_on)})
+    (checkout.tools / tool).chmod(0o755)
+    checkout.add_patch("0001.patch", {"mm/oom_kill.c": ("kill\n", "more\n")})
+    given = f"--source=file://{checkout.kernel}" if stage == "fetch" else source(checkout)
+    harness = subprocess.Popen(
+        command("build", given),
+        cwd=checkout.layout.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sleeping = read_pid(pid)
+    os.kill(harness.pid, how)
+    _, stderr = harness.communicate(timeout=20)
+    if how is signal.SIGKILL:
+        # Only the direct child hears of our death; SIGTERM ends it, as it ends make.
+        os.kill(sleeping, signal.SIGKILL)
+        return
+    assert harness.returncode == (130 if how is signal.SIGINT else 143), stderr
+    assert "Traceback" not in stderr
+    wait_until_dead(sleeping)
