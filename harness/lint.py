@@ -14,8 +14,8 @@ from harness.layout import Layout
 
 PYTHON = ("tasks.py", "harness", "tests")
 SHELL = ("run", ".ci/run", "guest/init")
-# An out-of-tree series has no entry in MAINTAINERS to update.
-CHECKPATCH = ("--strict", "--ignore=FILE_PATH_CHANGES", "--color=never", "-q")
+# The names uRSS and pRSS of the trace event are those of the log line, which are fixed.
+CHECKPATCH = ("--strict", "--ignore=CAMELCASE", "--color=never", "-q")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""adb: a server of our own, and what the harness does on a device through it.
+
+The server listens on a port of its own and keeps its files in the run's folder,
+so that it never meets the user's: nothing of theirs is listed, stopped or asked.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import process
+from harness.device import ShellResult
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:  # importing it takes longer than starting a task may
+    from adbutils import AdbClient, AdbDevice
+    from adbutils._adb import AdbConnection
+
+START_SECONDS = 10.0
+CONNECT_SECONDS = 20.0
+RETRY_SECONDS = 0.1
+
+# Frames of the shell protocol, version 2: what they hold.
+STDOUT, STDERR, EXIT = 1, 2, 3
+FRAME_HEADER_BYTES = 5
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class AdbServer:
+    """A private adb server; a child of ours, gone when we are."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self._log = (folder / "adb.log").open("wb")
+        process.require("adb")
+        self._process = subprocess.Popen(
+            process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
+            env={**os.environ, "HOME": str(folder), "ANDROID_USER_HOME": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+        try:
+            self._await_start()
+        except BaseException:
+            self.close()
+            raise
+
+    def client(self) -> AdbClient:
+        """A client of adbutils for this server."""
+        # adbutils starts a server at the default port where it finds none.
+        os.environ.setdefault("ADBUTILS_ADB_PATH", "false")
+        from adbutils import AdbClient
+
+        return AdbClient(host="127.0.0.1", port=self.port)
+
+    def close(self) -> None:
+        """Stop the server.  May be called twice."""
+        process.kill_group(self._process)
+        self._log.close()
+
+    def _await_start(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise HarnessError(
+                    "adb did not start its server", hint=f"its output is in {self._log.name}"
+                )
+            time.sleep(RETRY_SECONDS / 5)
+
+
+class AdbLink:
+    """One device, reached through a server."""
+
+    def __init__(self, server: AdbServer, serial: str) -> None:
+        self.serial = serial
+        self._client = server.client()
+
+    def connect(self, *, timeout: float = CONNECT_SECONDS) -> None:
+        """Connect to a device at HOST:PORT; it may still be about to listen."""
+        deadline = time.monotonic() + timeout
+        while True:
+            answer = self._ask_to_connect()
+            if answer.startswith(("connected to", "already connected")):
+                return
+            if time.monotonic() > deadline:
+                raise HarnessError(f"adb cannot connect to {self.serial}: {answer}")
+            time.sleep(RETRY_SECONDS)
+
+    def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
+        """Run ``argv`` and wait for its end; seconds.
+
+        Raises HarnessError when it takes longer, and OSError when the connection
+        breaks.
+        """
+        command = shlex.join(argv)
+        if user is not None:
+            command = shlex.join(["su", user, "-c", f"exec {command}"])
+        started = time.monotonic()
+        output: dict[int, bytearray] = {STDOUT: bytearray(), STDERR: bytearray()}
+        try:
+            status = self._run(command, output, deadline=started + timeout)
+        except TimeoutError as error:
+            seen = _text(output[STDOUT]) + _text(output[STDERR])
+            raise HarnessError(
+                f"'{command}' did not end within {timeout:.0f} s in the guest",
+                details=seen.splitlines()[-10:],
+            ) from error
+        return ShellResult(
+            argv=tuple(argv),
+            returncode=status,
+            stdout=_text(output[STDOUT]),
+            stderr=_text(output[STDERR]),
+            seconds=time.monotonic() - started,
+        )
+
+    def push(self, local: Path, remote: str, *, mode: int) -> None:
+        """Copy a file to the device and see that all of it is there."""
+        from adbutils import AdbError
+
+        try:
+            self._device().sync.push(local, remote, mode=mode)
+            size = self._device().sync.stat(remote).size
+        except (AdbError, OSError) as error:
+            raise HarnessError(
+                f"cannot push {local} to {remote}: {error}",
+                hint="is there room in the guest's /data/local/tmp?",
+            ) from error
+        if size != local.stat().st_size:
+            raise HarnessError(
+                f"cannot push {local} to {remote}: {size} of {local.stat().st_size} bytes came"
+            )
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file from the device; it gets its name when it is complete."""
+        from adbutils import AdbError
+
+        partial = local.with_name(local.name + ".part")
+        try:
+            if self._device().sync.stat(remote).mode == 0:
+                raise HarnessError(f"cannot pull {remote}: there is no such file in the guest")
+            self._device().sync.pull(remote, partial)
+            partial.replace(local)
+        except (AdbError, OSError) as error:
+            raise HarnessError(f"cannot pull {remote} to {local}: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _device(self) -> AdbDevice:
+        return self._client.device(serial=self.serial)
+
+    def _ask_to_connect(self) -> str:
+        from adbutils import AdbError
+
+        try:
+            return str(self._client.connect(self.serial, timeout=5))
+        except (AdbError, OSError) as error:
+            return str(error)
+
+    def _run(self, command: str, output: dict[int, bytearray], *, deadline: float) -> int:
+        from adbutils import AdbError
+
+        try:
+            with self._device().open_transport() as connection:
+                connection.send_command(f"shell,v2,raw:{command}")
+                connection.check_okay()
+                return _read_frames(connection, output, deadline=deadline)
+        except AdbError as error:
+            raise ConnectionError(str(error)) from error
+
+
+def _read_frames(
+    connection: AdbConnection, output: dict[int, bytearray], *, deadline: float
+) -> int:
+    """Collect the output of a shell until its exit status; returns that."""
+    while True:
+        kind, *length = _exactly(connection, FRAME_HEADER_BYTES, deadline=deadline)
+        data = _exactly(connection, int.from_bytes(bytes(length), "little"), deadline=deadline)
+        if kind == EXIT:
+            return data[0]
+        if kind in output:
+            output[kind] += data
+
+
+def _exactly(connection: AdbConnection, count: int, *, deadline: float) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.conn.settimeout(left)
+        piece = connection.conn.recv(count - len(data))
+        if not piece:
+            raise ConnectionError("the device closed the connection")
+        data += piece
+    return bytes(data)
+
+
+def _text(data: bytes | bytearray) -> str:
+    return bytes(data).decode("utf-8", errors="replace")

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Makes the initramfs: busybox, our init, our adbd and the users.
+
+The archive is written here rather than by cpio because its device nodes need
+root otherwise, and because the same input must give the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import stamp
+from harness.errors import HarnessError
+
+# What the guest's init, the harness and a person at the shell use.
+_APPLETS = (
+    "[ ash awk basename cat chgrp chmod chown clear cmp cp cut date dd df diff dirname dmesg du "
+    "echo env expr false find free getty grep gunzip gzip halt head hexdump hostname id ifconfig "
+    "init insmod ip kill killall ln ls lsmod md5sum mkdir mkfifo mknod mktemp mount mv nc netstat "
+    "nice nohup od pgrep pidof ping pkill poweroff printenv printf ps pwd readlink reboot renice "
+    "rm rmdir rmmod route sed seq setsid sh sha256sum sleep sort stat stty su sync sysctl tail tar "
+    "tee test time timeout top touch tr true tty umount uname uniq uptime usleep vi watch wc which "
+    "whoami xargs yes"
+)
+APPLETS = _APPLETS.split()
+
+FOLDERS = ("bin", "sbin", "dev", "proc", "sys", "etc", "data", "data/local")
+STICKY_FOLDERS = ("tmp", "data/local/tmp")
+
+# name, type, mode, major, minor: the kernel opens the console before devtmpfs is there.
+NODES = (("dev/console", 0o600, 5, 1), ("dev/null", 0o666, 1, 3))
+
+# Android's AID_ROOT, AID_SYSTEM, AID_SHELL; u0_aN is AID_APP + N by rule.
+SYSTEM_USERS = (("root", 0), ("system", 1000), ("shell", 2000))
+FIRST_APP_UID = 10000
+APP_USERS = 200
+HOME = "/data/local/tmp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RootfsRequest:
+    """What goes in, and the file to write."""
+
+    busybox: Path
+    adbd: Path
+    guest_dir: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Initramfs:
+    """A gzipped cpio archive; ``identity`` is that of its content."""
+
+    path: Path
+    identity: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    mode: int  # with the file type
+    data: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def make(request: RootfsRequest) -> Initramfs:
+    """Write the initramfs, unless the one that is there is the same."""
+    archive = _gzip(_archive(_entries(request)))
+    identity = stamp.digest(archive.hex())
+    if not request.out.exists() or request.out.read_bytes() != archive:
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+        partial = request.out.with_name(request.out.name + ".part")
+        partial.write_bytes(archive)
+        partial.replace(request.out)
+    return Initramfs(path=request.out, identity=identity)
+
+
+def _entries(request: RootfsRequest) -> Iterator[_Entry]:
+    for name in FOLDERS:
+        yield _Entry(name, stat.S_IFDIR | 0o755)
+    for name in STICKY_FOLDERS:
+        yield _Entry(name, stat.S_IFDIR | 0o1777)
+    for name, mode, major, minor in NODES:
+        yield _Entry(name, stat.S_IFCHR | mode, device=(major, minor))
+    yield _program("bin/busybox", request.busybox)
+    for applet in APPLETS:
+        yield _Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
+    yield _program("sbin/adbd", request.adbd)
+    yield _program("init", request.guest_dir / "init")
+    for path in sorted((request.guest_dir / "etc").glob("*")):
+        yield _Entry(f"etc/{path.name}", stat.S_IFREG | 0o644, _read(path))
+    yield _Entry("etc/passwd", stat.S_IFREG | 0o644, _passwd().encode())
+    yield _Entry("etc/group", stat.S_IFREG | 0o644, _group().encode())
+
+
+def _users() -> Iterator[tuple[str, int]]:
+    yield from SYSTEM_USERS
+    for number in range(APP_USERS):
+        yield f"u0_a{number}", FIRST_APP_UID + number
+
+
+def _passwd() -> str:
+    return "".join(f"{name}:x:{uid}:{uid}::{HOME}:/bin/sh\n" for name, uid in _users())
+
+
+def _group() -> str:
+    return "".join(f"{name}:x:{uid}:\n" for name, uid in _users())
+
+
+def _program(name: str, path: Path) -> _Entry:
+    return _Entry(name, stat.S_IFREG | 0o755, _read(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HarnessError(f"cannot read {path} for the initramfs: {error.strerror}") from error
+
+
+def _archive(entries: Iterator[_Entry]) -> bytes:
+    """A cpio archive of the kind that the kernel unpacks (SVR4, newc)."""
+    parts = [_record(number, entry) for number, entry in enumerate(entries, start=1)]
+    return b"".join(parts) + _record(0, _Entry("TRAILER!!!", 0))
+
+
+def _record(inode: int, entry: _Entry) -> bytes:
+    """See Documentation/driver-api/early-userspace/buffer-format.rst."""
+    name = entry.name.encode() + b"\0"
+    fields = (
+        inode,
+        entry.mode,
+        0,  # uid
+        0,  # gid
+        1,  # links
+        0,  # mtime
+        len(entry.data),
+        0,  # device of the archive
+        0,
+        *entry.device,
+        len(name),
+        0,  # checksum, unused
+    )
+    header = b"070701" + b"".join(b"%08X" % field for field in fields)
+    return _padded(header + name) + _padded(entry.data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % 4)
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, compresslevel=6, mtime=0)

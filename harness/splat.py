@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Finds the kernel's complaints about itself in a log or on the console.
+
+A check that is not working must not look like a clean log, so every kind of
+report that is recognised here has a recorded one among the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Splat:
+    """One report.  ``fatal``: the guest cannot be trusted to go on."""
+
+    kind: str
+    fatal: bool
+    line_number: int  # from 0
+    line: str
+
+
+# The first pattern that matches names the kind.  The texts are those of the
+# kernel's own printk formats (6.1 and 3.4), without the time stamp.
+_KINDS: tuple[tuple[str, bool, str], ...] = (
+    ("panic", True, r"Kernel panic - not syncing"),
+    ("KASAN", True, r"BUG: KASAN: "),
+    ("KFENCE", True, r"BUG: KFENCE: "),
+    ("scheduling while atomic", True, r"BUG: scheduling while atomic"),
+    ("oops", True, r"Unable to handle kernel "),
+    ("oops", True, r"Internal error: "),
+    ("oops", True, r"BUG: unable to handle "),
+    ("oops", True, r"BUG: kernel NULL pointer dereference"),
+    ("oops", True, r"general protection fault"),
+    ("oops", True, r"kernel BUG at "),
+    ("oops", True, r"Oops(?: -|:|\[)"),
+    ("soft lockup", True, r"(?:watchdog: )?BUG: soft lockup"),
+    ("hard lockup", True, r"hard LOCKUP"),
+    ("hung task", True, r"INFO: task \S+ blocked for more than \d+ seconds"),
+    ("RCU stall", True, r"rcu\w*: INFO: rcu\w* (?:self-)?detected (?:expedited )?stall"),
+    ("RCU stall", True, r"INFO: rcu\w* (?:self-)?detected stall"),
+    ("RCU stall", True, r"rcu\w* kthread starved for"),
+    ("bad page", False, r"BUG: Bad (?:page|rss-counter|page map)"),
+    ("might sleep", False, r"BUG: sleeping function called from invalid context"),
+    ("lockdep", False, r"WARNING: possible circular locking dependency"),
+    ("lockdep", False, r"WARNING: possible recursive locking"),
+    ("lockdep", False, r"WARNING: possible irq lock inversion"),
+    ("lockdep", False, r"WARNING: .*-safe -> .*-unsafe lock order detected"),
+    ("lockdep", False, r"WARNING: inconsistent lock state"),
+    ("lockdep", False, r"WARNING: bad unlock balance"),
+    ("lockdep", False, r"WARNING: lock held when returning to user space"),
+    ("lockdep", False, r"WARNING: nested lock was not taken"),
+    ("lockdep", False, r"\[ INFO: .*(?:lock|dependency).* \]"),
+    ("lockdep", False, r"BUG: MAX_LOCKDEP_\w+ too low"),
+    ("RCU usage", False, r"WARNING: suspicious RCU usage"),
+    ("RCU usage", False, r"\[ INFO: suspicious RCU usage. \]"),
+    ("UBSAN", False, r"UBSAN: "),
+    ("kmemleak", False, r"kmemleak: \d+ new suspected memory leaks"),
+    ("debug objects", False, r"ODEBUG: "),
+    ("list corruption", False, r"list_(?:add|del) corruption"),
+    ("slab corruption", False, r"BUG \S+ \(.*\): "),
+    ("BUG", True, r"BUG: "),
+    ("warning", False, r"WARNING: (?:CPU: |at )"),
+    ("refcount", False, r"refcount_t: "),
+    # The stock killer, which no scenario may set off.
+    ("out of memory", False, r"\S.* invoked oom-killer"),
+)
+
+_STAMP = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\](?:\[[^\]]*\])?\s?)?")
+_PATTERNS = tuple((kind, fatal, re.compile(text)) for kind, fatal, text in _KINDS)
+
+
+class Scanner:
+    """Takes a log line by line, as it comes."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+
+    def feed(self, line: str) -> Splat | None:
+        """The report that begins on this line, if one does."""
+        number = self._seen
+        self._seen += 1
+        text = _STAMP.sub("", line)
+        for kind, fatal, pattern in _PATTERNS:
+            if pattern.match(text) or (kind == "hard lockup" and pattern.search(text)):
+                return Splat(kind, fatal, number, line.rstrip())
+        return None
+
+
+def scan(lines: Iterable[str]) -> list[Splat]:
+    """Every report in a log."""
+    scanner = Scanner()
+    return [splat for splat in map(scanner.feed, lines) if splat is not None]

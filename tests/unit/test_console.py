@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A crash on the console ends the wait at once; nothing is left running.
+
+Programs of this machine stand in for the emulator: what is tested is the
+reading, not the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.console import Console
+from harness.errors import GuestCrash, HarnessError
+
+Start = Callable[[str], Console]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a shell script as the emulator."""
+    consoles: list[Console] = []
+
+    def start_script(script: str) -> Console:
+        console = Console(["sh", "-c", script], log=tmp_path / "run" / "console.log")
+        consoles.append(console)
+        return console
+
+    yield start_script
+    for console in consoles:
+        console.close()
+
+
+def test_a_line_that_is_waited_for(start: Start) -> None:
+    console = start("echo one; sleep 0.2; echo guest: ready; sleep 60")
+    console.wait_for("guest: ready", timeout=10)
+    assert console.tail() == ("one", "guest: ready")
+    assert "one\r\nguest: ready" in console.log.read_bytes().decode()
+
+
+@pytest.mark.parametrize(
+    "line", ["Kernel panic - not syncing: x", "rcu: INFO: rcu_preempt self-detected stall on CPU"]
+)
+def test_a_crash_ends_the_wait_with_the_reason(start: Start, line: str) -> None:
+    console = start(f"echo before; echo '[    1.0] {line}'; echo after; sleep 60")
+    started = time.monotonic()
+    with pytest.raises(GuestCrash, match=line) as caught:
+        console.wait_for("guest: ready", timeout=60)
+    assert time.monotonic() - started < 5
+    assert caught.value.details[-2:] == (f"[    1.0] {line}", "after")
+    assert not console.alive
+
+
+def test_a_crash_is_seen_by_whoever_looks_later(start: Start) -> None:
+    console = start("echo guest: ready; sleep 0.3; echo 'Internal error: Oops: 5 [#1]'; sleep 60")
+    console.wait_for("guest: ready", timeout=10)
+    console.check()
+    time.sleep(1.5)
+    with pytest.raises(GuestCrash, match="Oops"):
+        console.check()
+
+
+def test_a_crash_amid_many_lines_is_still_shown(start: Start) -> None:
+    console = start("echo 'Kernel panic - not syncing: x'; seq 100; sleep 60")
+    with pytest.raises(GuestCrash) as caught:
+        console.wait_for("guest: ready", timeout=60)
+    assert caught.value.details[0] == "Kernel panic - not syncing: x"
+    assert caught.value.details[-1] == "100"
+    assert len(caught.value.details) == 20
+
+
+def test_silence_ends_the_wait(start: Start) -> None:
+    console = start("echo Booting Linux; sleep 60")
+    started = time.monotonic()
+    with pytest.raises(GuestCrash, match="silent"):
+        console.wait_for("guest: ready", timeout=60, silence=0.5)
+    assert time.monotonic() - started < 5
+
+
+def test_a_guest_that_talks_but_never_comes_up(start: Start) -> None:
+    console = start("while :; do echo Booting Linux; sleep 0.1; done")
+    with pytest.raises(GuestCrash, match="did not come up"):
+        console.wait_for("guest: ready", timeout=1, silence=5)
+
+
+def test_an_emulator_that_dies_at_start_is_no_crash(start: Start) -> None:
+    console = start("echo 'qemu: cannot open image' >&2; exit 1")
+    with pytest.raises(HarnessError, match="ended at start") as caught:
+        console.wait_for("guest: ready", timeout=10)
+    assert not isinstance(caught.value, GuestCrash)
+    assert caught.value.details == ("qemu: cannot open image",)
+
+
+def test_a_guest_that_ends_by_itself_is_a_crash(start: Start) -> None:
+    console = start("echo 'Booting Linux on physical CPU 0x0'; exit 0")
+    with pytest.raises(GuestCrash, match="ended by itself"):
+        console.wait_for("guest: ready", timeout=10)
+
+
+def test_close_ends_the_emulator_and_can_be_repeated(start: Start) -> None:
+    console = start("trap '' HUP INT TERM; echo up; while :; do sleep 1; done")
+    console.wait_for("up", timeout=10)
+    console.close()
+    console.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(console.pid, 0)
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="no-such-emulator"):
+        Console(["no-such-emulator"], log=tmp_path / "log").wait_for("x", timeout=5)
