@@ -17,9 +17,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The longest payload of a packet that is taken and made. */
-#define MAX_PAYLOAD	(256 * 1024)
-
 struct settings {
 	const char *shell;	/* program that runs commands */
 };

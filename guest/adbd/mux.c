@@ -15,23 +15,19 @@
 #include <unistd.h>
 
 #include "adbd.h"
+#include "packet.h"
 
-#define COMMAND(a, b, c, d)	((a) | (b) << 8 | (c) << 16 | (uint32_t)(d) << 24)
-#define A_CNXN	COMMAND('C', 'N', 'X', 'N')
-#define A_OPEN	COMMAND('O', 'P', 'E', 'N')
-#define A_OKAY	COMMAND('O', 'K', 'A', 'Y')
-#define A_CLSE	COMMAND('C', 'L', 'S', 'E')
-#define A_WRTE	COMMAND('W', 'R', 'T', 'E')
+#define BANNER	"device::ro.product.name=mm;ro.product.model=mm;" \
+		"ro.product.device=mm;features=shell_v2"
 
-#define A_VERSION		0x01000001
-#define A_VERSION_NO_CHECKSUM	0x01000001
-#define BANNER	"device::ro.product.name=mmlimits;ro.product.model=mmlimits;" \
-		"ro.product.device=mmlimits;features=shell_v2"
-
-#define HEADER_SIZE	24
 #define MAX_STREAMS	64
-/* No stream is read while more than this waits to be sent. */
-#define OUT_ENOUGH	(2 * MAX_PAYLOAD)
+#define MAX_NAME	4096
+/* A smaller payload would not hold the names of services. */
+#define MIN_PAYLOAD	64
+/* While more than this waits to be sent, nothing is added by the services. */
+#define QUEUE_ENOUGH	(2 * MAX_PAYLOAD)
+/* And from this on nothing is taken: who does not listen gets no answers. */
+#define QUEUE_FULL	(4 * MAX_PAYLOAD)
 
 struct stream {
 	uint32_t local;		/* our id; 0 if this entry is free */
@@ -45,49 +41,8 @@ struct stream {
 
 static struct stream streams[MAX_STREAMS];
 static uint32_t next_local = 1;
-static uint32_t max_payload = 4096;
-static bool want_checksum = true;
+static uint32_t max_payload;
 static bool connected;
-static int connection;
-
-static unsigned char in[HEADER_SIZE + MAX_PAYLOAD];
-static size_t in_size;
-static unsigned char *out;
-static size_t out_size, out_room;
-
-static uint32_t checksum(const unsigned char *data, size_t length)
-{
-	uint32_t sum = 0;
-
-	while (length--)
-		sum += *data++;
-	return sum;
-}
-
-static bool send_packet(uint32_t command, uint32_t arg0, uint32_t arg1,
-			const void *data, size_t length)
-{
-	unsigned char *at;
-
-	if (out_size + HEADER_SIZE + length > out_room) {
-		out_room = out_size + HEADER_SIZE + length + MAX_PAYLOAD;
-		at = realloc(out, out_room);
-		if (!at)
-			return false;
-		out = at;
-	}
-	at = out + out_size;
-	put_le32(at, command);
-	put_le32(at + 4, arg0);
-	put_le32(at + 8, arg1);
-	put_le32(at + 12, length);
-	put_le32(at + 16, want_checksum ? checksum(data, length) : 0);
-	put_le32(at + 20, ~command);
-	if (length)
-		memcpy(at + HEADER_SIZE, data, length);
-	out_size += HEADER_SIZE + length;
-	return true;
-}
 
 static struct stream *find_stream(uint32_t local)
 {
@@ -113,12 +68,12 @@ static bool open_stream(uint32_t remote, const char *name)
 	int fd = stream ? start_service(name) : -1;
 
 	if (fd < 0)
-		return send_packet(A_CLSE, 0, remote, NULL, 0);
+		return queue_packet(A_CLSE, 0, remote, NULL, 0);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	stream->local = next_local++;
 	stream->remote = remote;
 	stream->fd = fd;
-	return send_packet(A_OKAY, stream->local, remote, NULL, 0);
+	return queue_packet(A_OKAY, stream->local, remote, NULL, 0);
 }
 
 /* Give the service more of what is held; answer when it has all. */
@@ -135,7 +90,7 @@ static bool feed_service(struct stream *stream)
 		return true;
 	free(stream->held);
 	stream->held = NULL;
-	return send_packet(A_OKAY, stream->local, stream->remote, NULL, 0);
+	return queue_packet(A_OKAY, stream->local, stream->remote, NULL, 0);
 }
 
 static bool take_data(struct stream *stream, const void *data, size_t length)
@@ -153,87 +108,66 @@ static bool take_data(struct stream *stream, const void *data, size_t length)
 
 static bool connect_host(uint32_t version, uint32_t max)
 {
+	int i;
+
+	/* The other side starts anew: it knows nothing of these streams. */
+	for (i = 0; i < MAX_STREAMS; i++)
+		if (streams[i].local)
+			forget_stream(&streams[i]);
 	connected = true;
-	want_checksum = version < A_VERSION_NO_CHECKSUM;
+	use_checksums(version < A_VERSION);
 	max_payload = max < MAX_PAYLOAD ? max : MAX_PAYLOAD;
-	return max_payload >= 64 &&
-	       send_packet(A_CNXN, A_VERSION, MAX_PAYLOAD, BANNER,
-			   strlen(BANNER));
+	return max_payload >= MIN_PAYLOAD &&
+	       queue_packet(A_CNXN, A_VERSION, MAX_PAYLOAD, BANNER,
+			    strlen(BANNER));
+}
+
+static bool take_open(const struct packet *packet)
+{
+	char name[MAX_NAME];
+
+	if (!packet->arg0 || packet->length >= sizeof(name))
+		return queue_packet(A_CLSE, 0, packet->arg0, NULL, 0);
+	memcpy(name, packet->data, packet->length);
+	name[packet->length] = '\0';
+	return open_stream(packet->arg0, name);
 }
 
 /* Act on a packet; false if it makes no sense and the connection must end. */
-static bool take_packet(uint32_t command, uint32_t arg0, uint32_t arg1,
-			unsigned char *data, size_t length)
+static bool take_packet(const struct packet *packet)
 {
 	struct stream *stream;
-	char name[4096];
 
-	if (command == A_CNXN)
-		return connect_host(arg0, arg1);
+	if (packet->command == A_CNXN)
+		return connect_host(packet->arg0, packet->arg1);
 	if (!connected)
 		return false;
-	if (command == A_OPEN) {
-		if (!arg0 || length >= sizeof(name))
-			return send_packet(A_CLSE, 0, arg0, NULL, 0);
-		memcpy(name, data, length);
-		name[length] = '\0';
-		return open_stream(arg0, name);
-	}
+	if (packet->command == A_OPEN)
+		return take_open(packet);
 	/* The other side may not know yet that a stream has ended. */
-	stream = arg1 ? find_stream(arg1) : NULL;
-	if (!stream)
+	stream = packet->arg1 ? find_stream(packet->arg1) : NULL;
+	if (!stream || stream->remote != packet->arg0)
 		return true;
-	if (command == A_WRTE)
-		return take_data(stream, data, length);
-	if (command == A_OKAY)
+	if (packet->command == A_WRTE)
+		return take_data(stream, packet->data, packet->length);
+	if (packet->command == A_OKAY)
 		stream->unanswered = false;
-	else if (command == A_CLSE)
+	else if (packet->command == A_CLSE)
 		forget_stream(stream);
 	return true;
 }
 
-static bool take_packets(void)
+static bool take_packets(int connection)
 {
-	size_t at = 0, length;
-	uint32_t command;
+	enum packet_status status;
+	struct packet packet;
 
-	while (in_size - at >= HEADER_SIZE) {
-		command = get_le32(in + at);
-		length = get_le32(in + at + 12);
-		if (get_le32(in + at + 20) != ~command || length > MAX_PAYLOAD)
+	if (!read_packets(connection))
+		return false;
+	while ((status = next_packet(&packet)) == PACKET_WHOLE)
+		if (!take_packet(&packet))
 			return false;
-		if (in_size - at < HEADER_SIZE + length)
-			break;
-		if (!take_packet(command, get_le32(in + at + 4),
-				 get_le32(in + at + 8), in + at + HEADER_SIZE,
-				 length))
-			return false;
-		at += HEADER_SIZE + length;
-	}
-	memmove(in, in + at, in_size - at);
-	in_size -= at;
-	return true;
-}
-
-static bool receive(void)
-{
-	ssize_t n = read(connection, in + in_size, sizeof(in) - in_size);
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	in_size += n;
-	return n && take_packets();
-}
-
-static bool transmit(void)
-{
-	ssize_t n = write(connection, out, out_size);
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	memmove(out, out + n, out_size - n);
-	out_size -= n;
-	return true;
+	return status == PACKET_NONE;
 }
 
 /* Pass on what a service says, or that it has ended. */
@@ -246,42 +180,58 @@ static bool hear_service(struct stream *stream)
 		return true;
 	if (n > 0) {
 		stream->unanswered = true;
-		return send_packet(A_WRTE, stream->local, stream->remote, data,
-				   n);
+		return queue_packet(A_WRTE, stream->local, stream->remote, data,
+				    n);
 	}
-	n = send_packet(A_CLSE, stream->local, stream->remote, NULL, 0);
+	n = queue_packet(A_CLSE, stream->local, stream->remote, NULL, 0);
 	forget_stream(stream);
 	return n;
 }
 
+static bool may_speak(const struct stream *stream)
+{
+	return !stream->unanswered && queued_bytes() < QUEUE_ENOUGH;
+}
+
 static short wanted_events(const struct stream *stream)
 {
-	short events = 0;
-
-	if (!stream->unanswered && out_size < OUT_ENOUGH)
-		events |= POLLIN;
-	if (stream->held)
-		events |= POLLOUT;
-	return events;
+	return (may_speak(stream) ? POLLIN : 0) | (stream->held ? POLLOUT : 0);
 }
 
 static bool serve_stream(struct stream *stream, short happened)
 {
-	if (happened & POLLOUT && stream->held && !feed_service(stream))
+	if (stream->held && happened & (POLLOUT | POLLHUP | POLLERR) &&
+	    !feed_service(stream))
 		return false;
-	if (happened & (POLLIN | POLLHUP | POLLERR) && !stream->unanswered)
+	/* The streams before this one may have filled the queue. */
+	if (happened & (POLLIN | POLLHUP | POLLERR) && may_speak(stream))
 		return hear_service(stream);
 	return true;
 }
 
-static bool serve_once(void)
+static bool serve_peer(int connection, short happened)
+{
+	if (happened & POLLOUT && !write_packets(connection))
+		return false;
+	if (happened & (POLLIN | POLLHUP | POLLERR))
+		return take_packets(connection);
+	return true;
+}
+
+static short wanted_of_peer(void)
+{
+	return (queued_bytes() ? POLLOUT : 0) |
+	       (queued_bytes() < QUEUE_FULL ? POLLIN : 0);
+}
+
+static bool serve_once(int connection)
 {
 	struct pollfd polled[MAX_STREAMS + 1];
 	struct stream *of[MAX_STREAMS + 1];
 	int count = 1, i;
 
 	polled[0].fd = connection;
-	polled[0].events = POLLIN | (out_size ? POLLOUT : 0);
+	polled[0].events = wanted_of_peer();
 	for (i = 0; i < MAX_STREAMS; i++) {
 		/* A dead service shows as a hang-up that cannot be masked. */
 		if (!streams[i].local || !wanted_events(&streams[i]))
@@ -295,17 +245,12 @@ static bool serve_once(void)
 	for (i = 1; i < count; i++)
 		if (polled[i].revents && !serve_stream(of[i], polled[i].revents))
 			return false;
-	if (polled[0].revents & POLLOUT && !transmit())
-		return false;
-	if (polled[0].revents & (POLLIN | POLLHUP | POLLERR))
-		return receive();
-	return true;
+	return serve_peer(connection, polled[0].revents);
 }
 
 void serve_connection(int fd)
 {
-	connection = fd;
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	while (serve_once())
+	while (serve_once(fd))
 		;
 }

@@ -35,10 +35,13 @@ enum frame_id {
 	FRAME_WINDOW_SIZE,
 };
 
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
+
 #define FRAME_HEADER	5
 #define PIECE		(32 * 1024)
 /* What a pipe can still hold when the command has ended. */
 #define MAX_PIECES_LEFT	64
+#define PTY_DELAY_MS	20
 
 struct shell {
 	int socket;
@@ -83,8 +86,9 @@ static void lose_oom_protection(void)
 
 	if (fd < 0)
 		return;
+	/* Where it is not allowed, there was no protection to lose either. */
 	if (!geteuid() && write(fd, "0", 1) < 0)
-		perror("adbd: oom_score_adj");
+		errno = 0;
 	close(fd);
 }
 
@@ -167,27 +171,22 @@ static void send_piece(struct shell *shell, enum frame_id id, const char *data,
 	shell->hung_up |= !write_all(shell->socket, data, length);
 }
 
-/* Pass on what the command has written; false if there is nothing now. */
-static bool pass_output(struct shell *shell, int *fd, enum frame_id id)
+/* Pass on what the command has written. */
+static void pass_output(struct shell *shell, int *fd, enum frame_id id)
 {
 	static char data[PIECE];
 	ssize_t n;
 
-	if (*fd < 0)
-		return false;
 	n = read(*fd, data, sizeof(data));
-	if (n > 0) {
+	if (n > 0)
 		send_piece(shell, id, data, n);
-		return !shell->hung_up;
-	}
 	/* A pty says EIO when nobody has it open any more. */
-	if (!n || (errno != EAGAIN && errno != EINTR)) {
+	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 		if (*fd == shell->in)
 			shell->in = -1;
 		close(*fd);
 		*fd = -1;
 	}
-	return false;
 }
 
 static void set_window_size(struct shell *shell)
@@ -284,6 +283,23 @@ static bool has_input(const struct shell *shell)
 	return shell->input_done < shell->input_size;
 }
 
+/* The command, and what it left behind that ended before it. */
+static void reap_children(struct shell *shell)
+{
+	struct signalfd_siginfo info;
+	int status;
+	pid_t pid;
+
+	if (read(shell->children, &info, sizeof(info)) < 0)
+		return;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid != shell->pid)
+			continue;
+		shell->ended = true;
+		shell->status = status;
+	}
+}
+
 static void wait_for_something(struct shell *shell)
 {
 	struct pollfd polled[] = {
@@ -295,13 +311,11 @@ static void wait_for_something(struct shell *shell)
 		{ .fd = shell->socket,
 		  .events = has_input(shell) ? POLLRDHUP : POLLIN },
 	};
-	struct signalfd_siginfo info;
 
-	if (poll(polled, sizeof(polled) / sizeof(polled[0]), -1) < 0)
+	if (poll(polled, ARRAY_SIZE(polled), -1) < 0)
 		return;
-	if (polled[0].revents && read(shell->children, &info, sizeof(info)) > 0)
-		shell->ended = waitpid(shell->pid, &shell->status, WNOHANG) ==
-			       shell->pid;
+	if (polled[0].revents)
+		reap_children(shell);
 	if (polled[1].revents)
 		pass_output(shell, &shell->out, FRAME_STDOUT);
 	if (polled[2].revents)
@@ -318,17 +332,27 @@ static void wait_for_something(struct shell *shell)
 		close_input(shell);
 }
 
+/* Pass on what is there; a daemon may hold the other end for ever. */
+static void drain(struct shell *shell, int *fd, enum frame_id id)
+{
+	struct pollfd polled = { .events = POLLIN };
+	int i;
+
+	for (i = 0; i < MAX_PIECES_LEFT && *fd >= 0 && !shell->hung_up; i++) {
+		polled.fd = *fd;
+		/* A terminal passes bytes on a little later, from a work queue. */
+		if (poll(&polled, 1, shell->pty ? PTY_DELAY_MS : 0) <= 0)
+			return;
+		pass_output(shell, fd, id);
+	}
+}
+
 static void finish(struct shell *shell)
 {
 	char status;
-	int i;
 
-	for (i = 0; i < MAX_PIECES_LEFT; i++)
-		if (!pass_output(shell, &shell->out, FRAME_STDOUT))
-			break;
-	for (i = 0; i < MAX_PIECES_LEFT; i++)
-		if (!pass_output(shell, &shell->err, FRAME_STDERR))
-			break;
+	drain(shell, &shell->out, FRAME_STDOUT);
+	drain(shell, &shell->err, FRAME_STDERR);
 	status = WIFEXITED(shell->status) ? WEXITSTATUS(shell->status) :
 					    128 + WTERMSIG(shell->status);
 	if (shell->framed)

@@ -93,7 +93,8 @@ static bool do_list(int fd, const char *path)
 
 static bool do_receive(int fd, const char *path)
 {
-	int file = open(path, O_RDONLY | O_CLOEXEC);
+	/* A FIFO that nobody writes must not hold the service. */
+	int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	ssize_t n = -1;
 	bool good = true;
 
@@ -136,10 +137,15 @@ struct incoming {
 static void start_incoming(struct incoming *incoming, const char *path,
 			   mode_t mode)
 {
+	const char *slash = strrchr(path, '/');
+	int folder = slash ? slash + 1 - path : 0;
+
 	incoming->path = path;
 	incoming->mode = mode;
 	incoming->error = 0;
-	snprintf(incoming->partial, sizeof(incoming->partial), "%s.XXXXXX", path);
+	/* Not made from the file's name, which may be as long as one can be. */
+	snprintf(incoming->partial, sizeof(incoming->partial),
+		 "%.*s.adbd-XXXXXX", folder, path);
 	make_parents(path);
 	incoming->file = mkostemp(incoming->partial, O_CLOEXEC);
 	if (incoming->file < 0)
@@ -229,8 +235,10 @@ static bool do_send(int fd, char *path)
 	/* The sender says all before it listens, whatever went wrong here. */
 	complete = take_pieces(fd, &incoming, &mtime);
 	end_incoming(&incoming, complete, mtime);
-	if (!complete)
+	if (!complete) {
+		fail(fd, path, "the transfer was cut off");
 		return false;
+	}
 	if (incoming.error)
 		return fail(fd, path, strerror(incoming.error));
 	return answer(fd, "OKAY", 0);
