@@ -45,7 +45,7 @@ static void do_spawn(const struct line *line)
 		.adj = number_option(line, "adj", -1000, 1000, 0),
 		.set_adj = option(line, "adj"),
 	};
-	char numbered[MAX_NAME];
+	char numbered[MAX_NAME + 16];
 
 	only_options(line, 1, keys);
 	if (strlen(name) > MAX_NAME - 16 || cast_find(name))
@@ -60,7 +60,7 @@ static void do_spawn(const struct line *line)
 	if (!count)
 		cast_start(name, &plan);
 	for (i = 0; i < count; i++) {
-		snprintf(numbered, sizeof(numbered), "%.31s.%ld", name, i);
+		snprintf(numbered, sizeof(numbered), "%.31s.%d", name, (int)i);
 		cast_start(numbered, &plan);
 	}
 }

@@ -54,10 +54,9 @@ static void log_line(const char *format, ...)
 		return;
 }
 
-/* The child of the child cannot acquire a terminal again. */
+/* Go on in a child without a terminal; the parent tells who that is. */
 static void become_daemon(long interval, long type)
 {
-	struct sigaction action = { .sa_handler = stop };
 	int null = open("/dev/null", O_RDWR);
 	pid_t pid = fork();
 
@@ -65,14 +64,13 @@ static void become_daemon(long interval, long type)
 		complain("oom_daemonARM: fork: %s", strerror(errno));
 		exit(EXIT_FAILURE);
 	}
-	if (pid)
+	if (pid) {
+		/* Not the child: nobody may read any more when it gets to it. */
+		say("oom_daemon: pid=%d interval=%ld type=%ld", pid, interval,
+		    type);
 		_exit(EXIT_SUCCESS);
+	}
 	setsid();
-	/* Before the pid is known to anybody who may send the signal. */
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
-	signal(SIGHUP, SIG_IGN);
-	say("oom_daemon: pid=%d interval=%ld type=%ld", getpid(), interval, type);
 	if (chdir("/"))
 		log_line("cannot change to /: %s", strerror(errno));
 	if (null >= 0) {
@@ -82,6 +80,26 @@ static void become_daemon(long interval, long type)
 		if (null > STDERR_FILENO)
 			close(null);
 	}
+}
+
+/*
+ * The signals that stop the daemon are blocked everywhere but in sleep_until().
+ * So none is lost that is sent as soon as the pid is known, and none can come
+ * between a look at the flag and the sleep.  Returns the mask to sleep with.
+ */
+static sigset_t catch_signals(void)
+{
+	struct sigaction action = { .sa_handler = stop };
+	sigset_t blocked, before;
+
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	signal(SIGHUP, SIG_IGN);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGINT);
+	sigprocmask(SIG_BLOCK, &blocked, &before);
+	return before;
 }
 
 static void run_killer(int type)
@@ -98,10 +116,6 @@ static void run_killer(int type)
 	last_error = error;
 }
 
-/*
- * The signals that stop the daemon are blocked everywhere but in ppoll(), so
- * that none can come between the look at the flag and the sleep.
- */
 static void sleep_until(const struct timespec *then, const sigset_t *mask)
 {
 	struct timespec now, left;
@@ -121,8 +135,8 @@ static void sleep_until(const struct timespec *then, const sigset_t *mask)
 
 int main(int argc, char **argv)
 {
-	sigset_t blocked, unblocked;
 	struct timespec next;
+	sigset_t mask;
 	long interval, type;
 
 	if (argc != 3 || !parse_number(argv[1], 1, 86400, &interval) ||
@@ -130,11 +144,7 @@ int main(int argc, char **argv)
 			  MY_OOM_KILLER_WORST, &type))
 		return usage(argv[0]);
 
-	sigemptyset(&blocked);
-	sigaddset(&blocked, SIGTERM);
-	sigaddset(&blocked, SIGINT);
-	sigprocmask(SIG_BLOCK, &blocked, &unblocked);
-
+	mask = catch_signals();
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 	become_daemon(interval, type);
 	log_line("started, pid=%d interval=%ld s type=%ld", getpid(), interval,
@@ -144,7 +154,7 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	while (!stopping) {
 		next.tv_sec += interval;
-		sleep_until(&next, &unblocked);
+		sleep_until(&next, &mask);
 		if (!stopping)
 			run_killer(type);
 	}
