@@ -380,12 +380,20 @@ def _check_sharers(facts: _Facts) -> Iterator[Finding]:
 
 
 def _check_confirmed(facts: _Facts) -> Iterator[Finding]:
-    """The kernel confirms no kill that our log line does not announce."""
-    announced = {kill.pid for kill in facts.kills}
-    announced |= {event.pid for event in of_kind(facts.events, SharerEvent)}
-    for event in of_kind(facts.events, ConfirmEvent):
-        if event.pid not in announced:
-            yield Finding("a log line of ours before each kill", f"none for pid {event.pid}")
+    """The kernel confirms no kill that our log line does not announce before it.
+
+    They are matched by their order: the kernel's own line has the pid of the
+    thread that it found, which is not the process's where the leader has exited.
+    """
+    announced = 0
+    for event in facts.events:
+        if isinstance(event, KillEvent):
+            announced += 1
+        elif isinstance(event, ConfirmEvent):
+            announced -= 1
+            if announced < 0:
+                yield Finding("a log line of ours before each kill", f"none for pid {event.pid}")
+                return
 
 
 def _check_unkillable(facts: _Facts) -> Iterator[Finding]:
