@@ -19,6 +19,7 @@ from pathlib import Path
 
 from harness import doctor as doctor_module
 from harness import lint, patch, pipeline, process, qemu, ui
+from harness.device import Device
 from harness.errors import ExitCode, HarnessError
 from harness.kernels import KernelLine, Kernels, Target, load_kernels
 from harness.layout import Layout
@@ -191,6 +192,7 @@ def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: 
     """Boot and hand the console to the user until they leave or the guest ends."""
     prepared = _prepare_one(selection, policy, layout=layout)
     with closing(_start(prepared, cpus=cpus, layout=layout)) as device:
+        _equip(device, prepared)
         ui.say(f"from another terminal: adb connect {device.serial}")
         return device.interact()
 
@@ -201,8 +203,7 @@ def adb_shell(
     """Boot, then the real adb client's shell on our terminal, or one command in it."""
     prepared = _prepare_one(selection, policy, layout=layout)
     with closing(_start(prepared, cpus=None, layout=layout)) as device:
-        for path in prepared.programs.files.values():
-            device.push(path, f"{GUEST_DIR}/{path.name}")
+        _equip(device, prepared)
         client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
         return process.passthrough(client)
 
@@ -225,8 +226,7 @@ def execute(
         raise HarnessError(f"--push: there is no file {lost[0]}")
     prepared = _prepare_one(selection, policy, layout=layout)
     with closing(_start(prepared, cpus=None, layout=layout)) as device:
-        for path in (*prepared.programs.files.values(), *push):
-            device.push(path, f"{GUEST_DIR}/{path.name}")
+        _equip(device, prepared, extra=push)
         result = device.shell(argv, timeout=timeout, user=user)
     sys.stdout.write(result.stdout)
     sys.stderr.write(result.stderr)
@@ -299,6 +299,21 @@ def _start(prepared: Prepared, *, cpus: int | None, layout: Layout) -> QemuDevic
             cpus=cpus,
         )
     )
+
+
+def _equip(device: Device, prepared: Prepared, *, extra: Sequence[Path] = ()) -> None:
+    """Push the programs and load the modules, so that limits can be set at once."""
+    with ui.stage("push") as stage:
+        modules = prepared.kernel.modules
+        for path in (*prepared.programs.files.values(), *modules, *extra):
+            stage.update(path.name)
+            device.push(path, f"{GUEST_DIR}/{path.name}")
+        for module in modules:
+            argv = ["insmod", f"{GUEST_DIR}/{module.name}"]
+            loaded = device.shell(argv, timeout=20)
+            if loaded.returncode != 0:
+                raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
+        stage.note(f"{len(prepared.programs.files)} programs, {len(modules)} modules loaded")
 
 
 def _megabytes(folder: Path) -> float:
