@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Sequence
@@ -26,8 +27,14 @@ if TYPE_CHECKING:  # importing it takes longer than starting a task may
     from adbutils._adb import AdbConnection
 
 START_SECONDS = 10.0
+# Somebody else may take a port between our look and adb's.
+PORT_TRIES = 5
 CONNECT_SECONDS = 20.0
 RETRY_SECONDS = 0.1
+
+# What adbutils' sync raises, besides its own AdbError, where the device goes away
+# in the middle of a file: it unpacks and asserts what it has not received.
+BROKEN_SYNC = (OSError, EOFError, AssertionError, struct.error)
 
 # Frames of the shell protocol, version 2: what they hold.
 STDOUT, STDERR, EXIT = 1, 2, 3
@@ -42,28 +49,38 @@ def free_port() -> int:
         return port
 
 
+def _listens(pid: int, port: int) -> bool:
+    """Is it this process that listens at this port of 127.0.0.1 (proc_pid_net(5))?"""
+    address = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[1] == address and row[3] == "0A"}
+    with suppress(OSError):
+        return any(os.readlink(link) in inodes for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
 class AdbServer:
     """A private adb server; a child of ours, gone when we are."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        self._log = (folder / "adb.log").open("wb")
         process.require("adb")
-        self._process = subprocess.Popen(
-            process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
-            env={**os.environ, "HOME": str(folder), "ANDROID_USER_HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._log = (folder / "adb.log").open("ab")
+        for _ in range(PORT_TRIES):
+            self.port = free_port()
+            self._process = self._spawn()
+            try:
+                if self._started():
+                    return
+            except BaseException:
+                self.close()
+                raise
+            process.kill_group(self._process)
+        self.close()
+        raise HarnessError(
+            "adb did not start its server", hint=f"its output is in {self._log.name}"
         )
-        try:
-            self._await_start()
-        except BaseException:
-            self.close()
-            raise
 
     def client(self) -> AdbClient:
         """A client of adbutils for this server."""
@@ -78,16 +95,29 @@ class AdbServer:
         process.kill_group(self._process)
         self._log.close()
 
-    def _await_start(self) -> None:
+    def _spawn(self) -> subprocess.Popen[str]:
+        folder = str(self._folder)
+        return subprocess.Popen(
+            process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
+            env={**os.environ, "HOME": folder, "ANDROID_USER_HOME": folder},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+
+    def _started(self) -> bool:
+        """Wait until it listens; False if it ended, its port having been taken say."""
         deadline = time.monotonic() + START_SECONDS
-        while True:
+        while time.monotonic() < deadline:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise HarnessError(
-                    "adb did not start its server", hint=f"its output is in {self._log.name}"
-                )
+                # Somebody else may be the one who answers.
+                return _listens(self._process.pid, self.port)
+            if self._process.poll() is not None:
+                return False
             time.sleep(RETRY_SECONDS / 5)
+        return False
 
 
 class AdbLink:
@@ -142,7 +172,7 @@ class AdbLink:
         try:
             self._device().sync.push(local, remote, mode=mode)
             size = self._device().sync.stat(remote).size
-        except (AdbError, OSError) as error:
+        except (AdbError, *BROKEN_SYNC) as error:
             raise HarnessError(
                 f"cannot push {local} to {remote}: {error}",
                 hint="is there room in the guest's /data/local/tmp?",
@@ -162,7 +192,7 @@ class AdbLink:
                 raise HarnessError(f"cannot pull {remote}: there is no such file in the guest")
             self._device().sync.pull(remote, partial)
             partial.replace(local)
-        except (AdbError, OSError) as error:
+        except (AdbError, *BROKEN_SYNC) as error:
             raise HarnessError(f"cannot pull {remote} to {local}: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
@@ -179,13 +209,16 @@ class AdbLink:
             return str(error)
 
     def _run(self, command: str, output: dict[int, bytearray], *, deadline: float) -> int:
-        from adbutils import AdbError
+        from adbutils import AdbError, AdbTimeout
 
         try:
-            with self._device().open_transport() as connection:
+            left = max(deadline - time.monotonic(), RETRY_SECONDS)
+            with self._device().open_transport(timeout=left) as connection:
                 connection.send_command(f"shell,v2,raw:{command}")
                 connection.check_okay()
                 return _read_frames(connection, output, deadline=deadline)
+        except AdbTimeout as error:
+            raise TimeoutError from error
         except AdbError as error:
             raise ConnectionError(str(error)) from error
 

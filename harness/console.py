@@ -9,7 +9,9 @@ and need not run into a timeout.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -110,12 +112,14 @@ class Console:
                 self.give_up(f"the guest did not come up within {timeout:.0f} s")
 
     def check(self) -> None:
-        """Raise if the guest has crashed or the emulator has ended."""
+        """Raise if the guest has crashed, or the emulator has ended or was stopped."""
         if self._fatal is not None or self._verdict:
             self._await_end_of_report()
             raise GuestCrash(self._reason(), hint=f"the console is in {self.log}",
                              details=self.report())  # fmt: skip
-        if self._ended and not self._closing:
+        if self._closing:
+            raise HarnessError("the emulator has been stopped")
+        if self._ended:
             self._raise_ended()
 
     def give_up(self, verdict: str) -> None:
@@ -127,7 +131,7 @@ class Console:
         """As give_up(), but leave it to the others to find out."""
         if not self._closing:
             self._verdict = self._verdict or verdict
-            self._child.terminate(force=True)
+            self._kill()
 
     def report(self) -> tuple[str, ...]:
         """The last lines, the one that says what happened among them."""
@@ -138,6 +142,7 @@ class Console:
 
     def interact(self) -> None:
         """Give the console to the person at the terminal until Ctrl-] or its end."""
+        self.check()
         self._hands_off.set()
         self._reader.join()
         try:
@@ -153,15 +158,12 @@ class Console:
     def close(self) -> None:
         """End the emulator.  May be called twice and from any thread."""
         self._closing = True
-        if not self._child.closed:
-            with suppress(pexpect.ExceptionPexpect, OSError):
-                self._child.terminate(force=True)
+        self._kill()
         if self._reader is not threading.current_thread():
             self._reader.join(timeout=5)
         with suppress(pexpect.ExceptionPexpect, OSError):
             self._child.close(force=True)
-        if not self._stream.closed:
-            self._stream.close()
+        self._stream.close()
 
     def _read(self) -> None:
         while not self._hands_off.is_set():
@@ -173,7 +175,16 @@ class Console:
                 self._end()
                 return
             if self._fatal is not None and self._report_is_over():
-                self._child.terminate(force=True)
+                self._kill()
+
+    def _kill(self) -> None:
+        """End the emulator at once; any thread, any number of times.
+
+        Only the thread that reads also reaps: pexpect cannot have two.
+        """
+        if not self._child.terminated:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _feed(self, data: bytes) -> None:
         self._stream.write(data)

@@ -16,19 +16,20 @@ from pathlib import Path
 from harness import stamp
 from harness.errors import HarnessError
 
-# What the guest's init, the harness and a person at the shell use.
+# What the guest's init, the harness and a person at the shell use; all of it is in
+# Debian's busybox-static.
 _APPLETS = (
-    "[ ash awk basename cat chgrp chmod chown clear cmp cp cut date dd df diff dirname dmesg du "
-    "echo env expr false find free getty grep gunzip gzip halt head hexdump hostname id ifconfig "
-    "init insmod ip kill killall ln ls lsmod md5sum mkdir mkfifo mknod mktemp mount mv nc netstat "
-    "nice nohup od pgrep pidof ping pkill poweroff printenv printf ps pwd readlink reboot renice "
-    "rm rmdir rmmod route sed seq setsid sh sha256sum sleep sort stat stty su sync sysctl tail tar "
-    "tee test time timeout top touch tr true tty umount uname uniq uptime usleep vi watch wc which "
-    "whoami xargs yes"
+    "[ ash awk basename cat chgrp chmod chown clear cmp cp cttyhack cut date dd df diff dirname "
+    "dmesg du echo env expr false find free getty grep gunzip gzip halt head hexdump hostname id "
+    "ifconfig init insmod ip kill killall ln ls lsmod md5sum mkdir mkfifo mknod mktemp mount mv "
+    "nc netstat od pidof ping poweroff printf ps pwd readlink reboot renice rm rmdir rmmod route "
+    "sed seq setsid sh sha256sum sleep sort stat stty su sync sysctl tail tar tee test time "
+    "timeout top touch tr true tty umount uname uniq uptime usleep vi watch wc which whoami xargs "
+    "yes"
 )
 APPLETS = _APPLETS.split()
 
-FOLDERS = ("bin", "sbin", "dev", "proc", "sys", "etc", "data", "data/local")
+FOLDERS = ("bin", "sbin", "dev", "dev/pts", "proc", "sys", "etc", "data", "data/local")
 STICKY_FOLDERS = ("tmp", "data/local/tmp")
 
 # name, type, mode, major, minor: the kernel opens the console before devtmpfs is there.
@@ -70,7 +71,7 @@ class _Entry:
 def make(request: RootfsRequest) -> Initramfs:
     """Write the initramfs, unless the one that is there is the same."""
     archive = _gzip(_archive(_entries(request)))
-    identity = stamp.digest(archive.hex())
+    identity = stamp.digest(archive)
     if not request.out.exists() or request.out.read_bytes() != archive:
         request.out.parent.mkdir(parents=True, exist_ok=True)
         partial = request.out.with_name(request.out.name + ".part")

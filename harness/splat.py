@@ -2,7 +2,7 @@
 """Finds the kernel's complaints about itself in a log or on the console.
 
 A check that is not working must not look like a clean log, so every kind of
-report that is recognised here has a recorded one among the tests.
+report that is recognised here has an example among the tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Splat:
 
 
 # The first pattern that matches names the kind.  The texts are those of the
-# kernel's own printk formats (6.1 and 3.4), without the time stamp.
+# kernel's own printk formats (6.1 and 3.4), without the time stamp.  Older
+# kernels put "[ INFO: ... ]" or "[ BUG: ... ]" where newer ones say "WARNING:".
 _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("panic", True, r"Kernel panic - not syncing"),
     ("KASAN", True, r"BUG: KASAN: "),
@@ -37,25 +38,29 @@ _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("oops", True, r"kernel BUG at "),
     ("oops", True, r"Oops(?: -|:|\[)"),
     ("soft lockup", True, r"(?:watchdog: )?BUG: soft lockup"),
-    ("hard lockup", True, r"hard LOCKUP"),
-    ("hung task", True, r"INFO: task \S+ blocked for more than \d+ seconds"),
-    ("RCU stall", True, r"rcu\w*: INFO: rcu\w* (?:self-)?detected (?:expedited )?stall"),
-    ("RCU stall", True, r"INFO: rcu\w* (?:self-)?detected stall"),
-    ("RCU stall", True, r"rcu\w* kthread starved for"),
+    ("hard lockup", True, r".*hard LOCKUP"),
+    ("hung task", True, r"INFO: task .+:\d+ blocked for more than \d+ seconds"),
+    ("RCU stall", True, r"(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall"),
+    ("RCU stall", True, r"(?:rcu: )?rcu\w* kthread starved for"),
     ("bad page", False, r"BUG: Bad (?:page|rss-counter|page map)"),
     ("might sleep", False, r"BUG: sleeping function called from invalid context"),
-    ("lockdep", False, r"WARNING: possible circular locking dependency"),
-    ("lockdep", False, r"WARNING: possible recursive locking"),
+    ("KCSAN", False, r"BUG: KCSAN: "),
+    ("lockdep", False, r"WARNING: possible (?:circular|recursive) locking"),
     ("lockdep", False, r"WARNING: possible irq lock inversion"),
     ("lockdep", False, r"WARNING: .*-safe -> .*-unsafe lock order detected"),
     ("lockdep", False, r"WARNING: inconsistent lock state"),
-    ("lockdep", False, r"WARNING: bad unlock balance"),
+    ("lockdep", False, r"WARNING: bad (?:unlock balance|contention) detected"),
+    ("lockdep", False, r"WARNING: held lock freed"),
+    ("lockdep", False, r"WARNING: .+/\d+ still has locks held"),
     ("lockdep", False, r"WARNING: lock held when returning to user space"),
-    ("lockdep", False, r"WARNING: nested lock was not taken"),
+    ("lockdep", False, r"WARNING: Nested lock was not taken"),
     ("lockdep", False, r"\[ INFO: .*(?:lock|dependency).* \]"),
+    ("lockdep", False, r"\[ BUG: .*(?:lock|contention|wait context).* \]"),
+    ("lockdep", False, r"INFO: possible "),
+    ("lockdep", False, r"INFO: trying to register non-static key"),
     ("lockdep", False, r"BUG: MAX_LOCKDEP_\w+ too low"),
     ("RCU usage", False, r"WARNING: suspicious RCU usage"),
-    ("RCU usage", False, r"\[ INFO: suspicious RCU usage. \]"),
+    ("RCU usage", False, r"(?:\[ )?INFO: suspicious RCU usage"),
     ("UBSAN", False, r"UBSAN: "),
     ("kmemleak", False, r"kmemleak: \d+ new suspected memory leaks"),
     ("debug objects", False, r"ODEBUG: "),
@@ -68,7 +73,9 @@ _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("out of memory", False, r"\S.* invoked oom-killer"),
 )
 
-_STAMP = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\](?:\[[^\]]*\])?\s?)?")
+# What a shell has on the console, its prompt say, may stand before the time stamp.
+_STAMP = re.compile(r".*?\[\s*\d+\.\d+\](?:\[[^\]]*\])?\s?")
+_LEVEL = re.compile(r"<\d+>")
 _PATTERNS = tuple((kind, fatal, re.compile(text)) for kind, fatal, text in _KINDS)
 
 
@@ -82,9 +89,10 @@ class Scanner:
         """The report that begins on this line, if one does."""
         number = self._seen
         self._seen += 1
-        text = _STAMP.sub("", line)
+        stamp = _STAMP.match(line) or _LEVEL.match(line)
+        text = line[stamp.end() :] if stamp else line
         for kind, fatal, pattern in _PATTERNS:
-            if pattern.match(text) or (kind == "hard lockup" and pattern.search(text)):
+            if pattern.match(text):
                 return Splat(kind, fatal, number, line.rstrip())
         return None
 

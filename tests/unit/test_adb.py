@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +55,17 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
             stdout=subprocess.PIPE,
             stderr=log,
         )
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == b"guest: ready\n"
-        server = AdbServer(folder / "server")
-        link = AdbLink(server, f"127.0.0.1:{port}")
-        link.connect()
-        yield Setup(daemon, port, server, link)
-        server.close()
-        daemon.kill()
-        daemon.wait()
+        cleanup = ExitStack()
+        cleanup.callback(daemon.wait)
+        cleanup.callback(daemon.kill)
+        with cleanup:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == b"guest: ready\n"
+            server = AdbServer(folder / "server")
+            cleanup.callback(server.close)
+            link = AdbLink(server, f"127.0.0.1:{port}")
+            link.connect()
+            yield Setup(daemon, port, server, link)
     report = (folder / "log").read_text()
     assert "Sanitizer" not in report and "runtime error" not in report, report
 
@@ -205,7 +208,9 @@ def test_many_shells_leave_nothing(setup: Setup) -> None:
 
 
 def descendants(pid: int) -> int:
-    listing = subprocess.run(["ps", "-eo", "ppid=,pid="], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["ps", "-eo", "ppid=,pid="], capture_output=True, text=True, check=True
+    )
     parents = {int(line.split()[1]): int(line.split()[0]) for line in listing.stdout.splitlines()}
     family = {pid}
     while grown := {child for child, parent in parents.items() if parent in family} - family:
@@ -221,7 +226,9 @@ def test_nonsense_ends_only_the_connection_it_came_on(setup: Setup) -> None:
     with socket.create_connection(("127.0.0.1", setup.port)) as early:
         early.settimeout(10)
         opened = 0x4E45504F  # A_OPEN before A_CNXN
-        early.sendall(b"".join(n.to_bytes(4, "little") for n in (opened, 1, 0, 0, 0, opened ^ 0xFFFFFFFF)))
+        early.sendall(
+            b"".join(n.to_bytes(4, "little") for n in (opened, 1, 0, 0, 0, opened ^ 0xFFFFFFFF))
+        )
         assert early.recv(100) == b""
     assert setup.run("shell", "echo alive").stdout == "alive\n"
 
@@ -257,5 +264,42 @@ def test_the_link_names_what_it_cannot_move(setup: Setup, big_file: Path, tmp_pa
 
 
 def test_a_device_that_is_not_there(setup: Setup) -> None:
-    with pytest.raises(HarnessError, match="cannot connect to 127.0.0.1"):
+    with pytest.raises(HarnessError, match=r"cannot connect to 127\.0\.0\.1"):
         AdbLink(setup.server, f"127.0.0.1:{free_port()}").connect(timeout=1)
+
+
+def test_the_link_gives_up_in_time_on_a_device_that_hangs(setup: Setup) -> None:
+    setup.link.shell(["true"], timeout=10)
+    family = [setup.daemon.pid, *children(setup.daemon.pid)]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    started = time.monotonic()
+    try:
+        with pytest.raises(HarnessError, match="did not end within 1 s"):
+            setup.link.shell(["true"], timeout=1)
+        assert time.monotonic() - started < 5
+    finally:
+        for pid in family:
+            os.kill(pid, signal.SIGCONT)
+    assert setup.link.shell(["echo", "alive"], timeout=10).stdout == "alive\n"
+
+
+def test_a_port_that_was_just_taken_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        ports = [other.getsockname()[1], free_port()]
+        monkeypatch.setattr("harness.adb.free_port", lambda: ports.pop(0))
+        server = AdbServer(tmp_path)
+        try:
+            assert not ports
+            assert server.client().device_list() == []
+        finally:
+            server.close()
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]

@@ -8,14 +8,20 @@ reading, not the kernel.
 from __future__ import annotations
 
 import os
+import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from harness.console import Console
 from harness.errors import GuestCrash, HarnessError
+
+ROOT = Path(__file__).parents[2]
 
 Start = Callable[[str], Console]
 
@@ -112,4 +118,63 @@ def test_close_ends_the_emulator_and_can_be_repeated(start: Start) -> None:
 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="no-such-emulator"):
-        Console(["no-such-emulator"], log=tmp_path / "log").wait_for("x", timeout=5)
+        Console(["no-such-emulator"], log=tmp_path / "log").wait_for("guest: ready", timeout=5)
+
+
+def test_whoever_waits_is_told_of_the_close(start: Start) -> None:
+    console = start("sleep 60")
+    closer = threading.Timer(0.3, console.close)
+    closer.start()
+    with pytest.raises(HarnessError, match="has been stopped"):
+        console.wait_for("guest: ready", timeout=30)
+    closer.join()
+
+
+def test_many_threads_may_end_it_at_once(start: Start) -> None:
+    console = start("trap '' HUP INT TERM; echo up; while :; do sleep 1; done")
+    console.wait_for("up", timeout=10)
+    threads = [threading.Thread(target=console.condemn, args=("no use",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with pytest.raises(GuestCrash, match="no use"):
+        console.check()
+    assert not console.alive
+
+
+PERSON = """
+import sys
+from pathlib import Path
+from harness.console import Console
+
+console = Console(["sh", "-c", "stty raw -echo; echo prompt; cat"], log=Path(sys.argv[1]))
+console.wait_for("prompt", timeout=10)
+print("yours", flush=True)
+console.interact()
+console.check()
+print("back", flush=True)
+console.close()
+"""
+
+
+def test_a_person_has_the_console_until_they_leave(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    person = pexpect.spawn(
+        sys.executable, ["-c", PERSON, str(log)], cwd=str(ROOT), timeout=10, echo=True
+    )
+    try:
+        person.expect_exact("yours")
+        deadline = time.monotonic() + 10
+        while termios.tcgetattr(person.child_fd)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, "the terminal was not made raw"
+            time.sleep(0.05)
+        person.send("typed")
+        person.expect_exact("typed")
+        person.send("\x1d")
+        person.expect_exact("back")
+        assert termios.tcgetattr(person.child_fd)[3] & termios.ICANON, "the terminal stays raw"
+        person.expect(pexpect.EOF)
+    finally:
+        person.close(force=True)
+    assert b"typed" in log.read_bytes()

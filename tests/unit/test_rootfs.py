@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class Entry:
 
 def unpack(archive: bytes) -> dict[str, Entry]:
     """Read a newc archive as the kernel does."""
-    entries = {}
+    entries: dict[str, Entry] = {}
     at = 0
     while True:
         header = archive[at : at + 110]
@@ -67,12 +68,18 @@ def test_what_is_in_it(request_: RootfsRequest) -> None:
     assert entries["etc/inittab"].data == b"::respawn:/sbin/adbd\n"
 
 
+def test_a_folder_comes_before_what_is_in_it(request_: RootfsRequest) -> None:
+    """The kernel makes no folders on its own as it unpacks."""
+    seen = {""}
+    for name in unpack(gzip.decompress(make(request_).path.read_bytes())):
+        assert name.rpartition("/")[0] in seen, name
+        seen.add(name)
+
+
 def test_the_users_are_those_of_android(request_: RootfsRequest) -> None:
     entries = unpack(gzip.decompress(make(request_).path.read_bytes()))
-    users = dict(
-        (line.split(":")[0], int(line.split(":")[2]))
-        for line in entries["etc/passwd"].data.decode().splitlines()
-    )
+    lines = entries["etc/passwd"].data.decode().splitlines()
+    users = {line.split(":")[0]: int(line.split(":")[2]) for line in lines}
     assert users["root"] == 0
     assert users["system"] == 1000
     assert users["shell"] == 2000
@@ -88,6 +95,10 @@ def test_the_same_input_gives_the_same_bytes(request_: RootfsRequest) -> None:
     again = make(request_)
     assert again == first
     assert again.path.stat().st_mtime_ns == before
+    again.path.unlink()
+    for path in (request_.busybox, request_.adbd, request_.guest_dir / "init"):
+        os.utime(path, (1, 1))
+    assert make(request_) == first
 
 
 def test_other_input_gives_another_identity(request_: RootfsRequest) -> None:

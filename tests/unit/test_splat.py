@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,30 @@ EXPECTED = {
     "lockdep-order": ("lockdep", False, 0),
     "lockdep-unlock": ("lockdep", False, 0),
     "lockdep-3.4": ("lockdep", False, 0),
+    "oops-x86-page": ("oops", True, 0),
+    "oops-short": ("oops", True, 0),
+    "lockdep-info": ("lockdep", False, 1),
+    "lockdep-full": ("lockdep", False, 0),
+    "kcsan": ("KCSAN", False, 1),
+    "kfence": ("KFENCE", True, 0),
+    "spinlock": ("BUG", True, 0),
+    "bad-page-state": ("bad page", False, 0),
+    "list-add": ("list corruption", False, 0),
+    "oops-x86-gpf": ("oops", True, 0),
+    "hung-task-3.4": ("hung task", True, 0),
+    "rcu-starved": ("RCU stall", True, 0),
+    "rcu-expedited": ("RCU stall", True, 0),
+    "rcu-stall-behind-prompt": ("RCU stall", True, 0),
+    "rcu-usage-3.4": ("RCU usage", False, 1),
+    "lockdep-nested": ("lockdep", False, 1),
+    "lockdep-freed": ("lockdep", False, 1),
+    "lockdep-held": ("lockdep", False, 1),
+    "lockdep-context": ("lockdep", False, 1),
+    "lockdep-contention": ("lockdep", False, 0),
+    "lockdep-irq": ("lockdep", False, 1),
+    "lockdep-return": ("lockdep", False, 1),
+    "lockdep-key": ("lockdep", False, 0),
+    "lockdep-unlock-3.4": ("lockdep", False, 1),
     "rcu-usage": ("RCU usage", False, 1),
     "might-sleep": ("might sleep", False, 0),
     "atomic": ("scheduling while atomic", True, 0),
@@ -60,7 +85,7 @@ def test_the_first_report_is_found(name: str) -> None:
 def test_the_clock_of_the_log_does_not_matter(name: str) -> None:
     """Console, dmesg and dmesg -r differ in what stands before the text."""
     lines = (LOGS / f"{name}.log").read_text().splitlines()
-    bare = [line.split("] ", 1)[1] if line.startswith("[  ") else line for line in lines]
+    bare = [re.sub(r"^.*?\[ *\d+\.\d+\] ", "", line) for line in lines]
     raw = [f"<3>[    1.000000][   T70] {line}" for line in bare]
     assert scan(bare)[0].kind == scan(raw)[0].kind == EXPECTED[name][0]
 
