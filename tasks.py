@@ -189,7 +189,7 @@ def adb_shell(
         "scenario": "scenarios with commas, shell patterns allowed (default: all)",
         "results": "write the results as JSON to this file (default: not written)",
         "junit": "write the results as JUnit XML to this file (default: not written)",
-        "jobs": "policies run side by side (default: 1)",
+        "jobs": "policies run side by side (default: 2)",
     },
 )
 @guarded
@@ -204,7 +204,7 @@ def emulator_test(
     busybox: str | None = None,
     results: str | None = None,
     junit: str | None = None,
-    jobs: int = 1,
+    jobs: int = 2,
     debug_kernel: bool = False,
 ) -> None:
     """Build, boot, run the scenarios and judge them."""
