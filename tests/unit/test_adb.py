@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,10 +209,11 @@ def test_many_shells_leave_nothing(setup: Setup) -> None:
 
 
 def descendants(pid: int) -> int:
-    listing = subprocess.run(
-        ["ps", "-eo", "ppid=,pid="], capture_output=True, text=True, check=True
-    )
-    parents = {int(line.split()[1]): int(line.split()[0]) for line in listing.stdout.splitlines()}
+    """How many processes there are below ``pid``, itself included."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
     family = {pid}
     while grown := {child for child, parent in parents.items() if parent in family} - family:
         family |= grown
