@@ -36,7 +36,7 @@
 #define HUGE_LIMIT	2000000000UL
 #define STACK		(64 * 1024)
 #define ROUNDS_APART	2	/* seconds between two comparisons */
-#define SETTLE_TRIES	100
+#define SETTLE_TRIES	500	/* of 20 ms each */
 
 /* Shared by all workers; the parent tells them when to rest. */
 static volatile struct {
@@ -311,6 +311,8 @@ static int rest_and_compare(int *users)
 			break;
 	}
 	shared->resting = 0;
+	if (wrong < 0)
+		say("wrong: the workers did not come to rest");
 	return wrong;
 }
 
