@@ -15,6 +15,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,23 +127,47 @@ def child(
 ) -> Iterator[subprocess.Popen[str]]:
     """A process group of its own, gone when the block is left, however it is left."""
     require(argv[0])
-    process = subprocess.Popen(
-        with_parent(argv),
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    with _signals_held() as held:
+        process = subprocess.Popen(
+            with_parent(argv),
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
     try:
+        for number in held:
+            signal.raise_signal(number)
         yield process
     finally:
         kill_group(process)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM instead of acting on them; the list is what came.
+
+    An exception out of Popen() would leave a child that runs and that nobody knows.
+    """
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield held
+        return
+    before = {
+        number: signal.signal(number, lambda came, _: held.append(came))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield held
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
