@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import stat
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from harness import process
 from harness.device import ShellResult
@@ -31,6 +32,11 @@ START_SECONDS = 10.0
 PORT_TRIES = 5
 CONNECT_SECONDS = 20.0
 RETRY_SECONDS = 0.1
+# How long a file transfer may stand still.
+STALL_SECONDS = 30.0
+
+# Left to itself, a server takes every emulator and USB device that it finds.
+NOTHING_BY_ITSELF = {"ADB_EMU": "0", "ADB_USB": "0", "ADB_MDNS": "0"}
 
 # What adbutils' sync raises, besides its own AdbError, where the device goes away
 # in the middle of a file: it unpacks and asserts what it has not received.
@@ -39,6 +45,9 @@ BROKEN_SYNC = (OSError, EOFError, AssertionError, struct.error)
 # Frames of the shell protocol, version 2: what they hold.
 STDOUT, STDERR, EXIT = 1, 2, 3
 FRAME_HEADER_BYTES = 5
+
+# What the sync protocol allows for one piece of a file.
+PIECE_BYTES = 64 * 1024
 
 
 def free_port() -> int:
@@ -88,7 +97,7 @@ class AdbServer:
         os.environ.setdefault("ADBUTILS_ADB_PATH", "false")
         from adbutils import AdbClient
 
-        return AdbClient(host="127.0.0.1", port=self.port)
+        return AdbClient(host="127.0.0.1", port=self.port, socket_timeout=STALL_SECONDS)
 
     def close(self) -> None:
         """Stop the server.  May be called twice."""
@@ -99,7 +108,7 @@ class AdbServer:
         folder = str(self._folder)
         return subprocess.Popen(
             process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
-            env={**os.environ, "HOME": folder, "ANDROID_USER_HOME": folder},
+            env={**os.environ, **NOTHING_BY_ITSELF, "HOME": folder, "ANDROID_USER_HOME": folder},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -127,13 +136,19 @@ class AdbLink:
         self.serial = serial
         self._client = server.client()
 
-    def connect(self, *, timeout: float = CONNECT_SECONDS) -> None:
-        """Connect to a device at HOST:PORT; it may still be about to listen."""
+    def connect(
+        self, *, timeout: float = CONNECT_SECONDS, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Connect to a device at HOST:PORT; it may still be about to listen.
+
+        ``check`` raises if there is no use in trying on.
+        """
         deadline = time.monotonic() + timeout
         while True:
             answer = self._ask_to_connect()
             if answer.startswith(("connected to", "already connected")):
                 return
+            check()
             if time.monotonic() > deadline:
                 raise HarnessError(f"adb cannot connect to {self.serial}: {answer}")
             time.sleep(RETRY_SECONDS)
@@ -170,12 +185,15 @@ class AdbLink:
         from adbutils import AdbError
 
         try:
-            self._device().sync.push(local, remote, mode=mode)
+            with local.open("rb") as file:
+                self._send(file, remote, mode=mode)
             size = self._device().sync.stat(remote).size
         except (AdbError, *BROKEN_SYNC) as error:
+            reason = _reason(error).removeprefix(f"{remote}: ")
+            full = "the board's memory is -m in configs/kernels.toml"
             raise HarnessError(
-                f"cannot push {local} to {remote}: {error}",
-                hint="is there room in the guest's /data/local/tmp?",
+                f"cannot push {local} to {remote}: {reason}",
+                hint=full if process.NO_SPACE in reason else "",
             ) from error
         if size != local.stat().st_size:
             raise HarnessError(
@@ -193,12 +211,33 @@ class AdbLink:
             self._device().sync.pull(remote, partial)
             partial.replace(local)
         except (AdbError, *BROKEN_SYNC) as error:
-            raise HarnessError(f"cannot pull {remote} to {local}: {error}") from error
+            raise HarnessError(f"cannot pull {remote} to {local}: {_reason(error)}") from error
         finally:
             partial.unlink(missing_ok=True)
 
     def _device(self) -> AdbDevice:
         return self._client.device(serial=self.serial)
+
+    def _send(self, file: IO[bytes], remote: str, *, mode: int) -> None:
+        """Send a file; AdbError holds the device's reason if it would not have it.
+
+        adbutils' own push (2.12) does not read the reason.
+        """
+        from adbutils import AdbError
+
+        with self._device().open_transport(timeout=STALL_SECONDS) as connection:
+            connection.send_command("sync:")
+            connection.check_okay()
+            target = f"{remote},{stat.S_IFREG | mode}".encode()
+            connection.conn.sendall(_sync_header(b"SEND", len(target)) + target)
+            while piece := file.read(PIECE_BYTES):
+                connection.conn.sendall(_sync_header(b"DATA", len(piece)) + piece)
+            written = int(os.fstat(file.fileno()).st_mtime)
+            connection.conn.sendall(_sync_header(b"DONE", written))
+            answer = connection.read_exact(4)
+            length = int.from_bytes(connection.read_exact(4), "little")
+            if answer != b"OKAY":
+                raise AdbError(_text(connection.read_exact(length)))
 
     def _ask_to_connect(self) -> str:
         from adbutils import AdbError
@@ -248,6 +287,19 @@ def _exactly(connection: AdbConnection, count: int, *, deadline: float) -> bytes
             raise ConnectionError("the device closed the connection")
         data += piece
     return bytes(data)
+
+
+def _reason(error: Exception) -> str:
+    """Why a transfer failed; an error of adbutils may say nothing."""
+    from adbutils import AdbTimeout
+
+    if isinstance(error, AdbTimeout | TimeoutError):
+        return f"nothing has moved for {STALL_SECONDS:.0f} s"
+    return str(error) or "the device closed the connection"
+
+
+def _sync_header(name: bytes, number: int) -> bytes:
+    return name + number.to_bytes(4, "little")
 
 
 def _text(data: bytes | bytearray) -> str:

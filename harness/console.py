@@ -9,6 +9,7 @@ and need not run into a timeout.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import signal
@@ -34,6 +35,10 @@ QUIET_SECONDS = 0.3
 
 ESCAPE = "\x1d"  # Ctrl-]
 
+# What the guest's shell says to a terminal (ECMA-48).  Shown to a person later, it
+# would do there what it was meant to do here: ask where the cursor is, for one.
+_TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f]")
+
 
 class Console:
     """A running emulator, seen through its console.  Use ``close()`` to end it."""
@@ -48,6 +53,7 @@ class Console:
         self._scanner = Scanner()
         self._lines: list[str] = []
         self._partial = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._changed = threading.Condition()
         self._last_byte = time.monotonic()
         self._fatal: Splat | None = None
@@ -85,7 +91,8 @@ class Console:
     def tail(self, count: int = TAIL_LINES) -> tuple[str, ...]:
         """The last lines of the console."""
         with self._changed:
-            lines = [*self._lines[-count:], *([self._partial] if self._partial else [])]
+            partial = _plain(self._partial)
+            lines = [*self._lines[-count:], *([partial] if partial else [])]
         return tuple(lines[-count:])
 
     def wait_for(self, pattern: str, *, timeout: float, silence: float | None = None) -> None:
@@ -111,12 +118,16 @@ class Console:
             elif time.monotonic() > deadline:
                 self.give_up(f"the guest did not come up within {timeout:.0f} s")
 
-    def check(self) -> None:
-        """Raise if the guest has crashed, or the emulator has ended or was stopped."""
+    def raise_if_crashed(self) -> None:
+        """Raise GuestCrash if the kernel has said so, or the guest was given up."""
         if self._fatal is not None or self._verdict:
             self._await_end_of_report()
             raise GuestCrash(self._reason(), hint=f"the console is in {self.log}",
                              details=self.report())  # fmt: skip
+
+    def check(self) -> None:
+        """Raise if the guest has crashed, or the emulator has ended or was stopped."""
+        self.raise_if_crashed()
         if self._closing:
             raise HarnessError("the emulator has been stopped")
         if self._ended:
@@ -172,6 +183,7 @@ class Console:
             except pexpect.TIMEOUT:
                 pass
             except (pexpect.EOF, OSError, ValueError):
+                self._reap()
                 self._end()
                 return
             if self._fatal is not None and self._report_is_over():
@@ -186,15 +198,19 @@ class Console:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
+    def _reap(self) -> None:
+        """Learn how it ended; whoever has left the console has nothing more to say."""
+        self._kill()
+        with suppress(pexpect.ExceptionPexpect):
+            self._child.wait()
+
     def _feed(self, data: bytes) -> None:
         self._stream.write(data)
         self._stream.flush()
-        text = data.decode("utf-8", errors="replace")
         with self._changed:
             self._last_byte = time.monotonic()
-            *complete, self._partial = (self._partial + text).split("\n")
-            for line in complete:
-                line = line.rstrip("\r")
+            *complete, self._partial = (self._partial + self._decode(data)).split("\n")
+            for line in map(_plain, complete):
                 self._lines.append(line)
                 splat = self._scanner.feed(line)
                 if splat is not None and splat.fatal and self._fatal is None:
@@ -225,13 +241,12 @@ class Console:
 
     def _raise_ended(self) -> None:
         """The emulator is gone and nobody asked for it."""
+        status = self._child.exitstatus
         spoke = any(re.search(r"Booting Linux|Linux version", line) for line in self._lines)
-        if spoke:
+        # An emulator that is content has run a guest, one without a console perhaps.
+        if spoke or status == 0:
             raise GuestCrash("the guest ended by itself", hint=f"the console is in {self.log}",
                              details=self.tail())  # fmt: skip
-        with suppress(pexpect.ExceptionPexpect):
-            self._child.close(force=True)
-        status = self._child.exitstatus
         how = (
             f"exit status {status}" if status is not None else f"signal {self._child.signalstatus}"
         )
@@ -240,6 +255,11 @@ class Console:
             hint="its message is above; `./run doctor` says what is missing",
             details=self.tail(),
         )
+
+
+def _plain(line: str) -> str:
+    """The line without what is not text."""
+    return _TERMINAL.sub("", line)
 
 
 def on_a_terminal() -> bool:

@@ -140,7 +140,7 @@ class QemuDevice:
         self._console.wait_for(READY, timeout=BOOT_SECONDS, silence=SILENT_SECONDS)
         self._link = AdbLink(self._server, self.serial)
         try:
-            self._link.connect()
+            self._link.connect(check=self._console.check)
             self._link.shell(["true"], timeout=20)
         except (HarnessError, OSError) as error:
             self._console.check()
@@ -194,7 +194,10 @@ class QemuDevice:
         self._console.check()
 
     def interact(self) -> int:
-        """Give the console to the user; returns an exit status."""
+        """Give the console to the user; returns an exit status.
+
+        A guest that the user has powered off is no error, one that crashed is.
+        """
         assert self._console is not None
         if not on_a_terminal():
             raise HarnessError(
@@ -202,6 +205,7 @@ class QemuDevice:
             )
         self._stop_heart()
         self._console.interact()
+        self._console.raise_if_crashed()
         return 0
 
     def close(self) -> None:
@@ -243,22 +247,32 @@ class QemuDevice:
             self._heart.join(timeout=HEARTBEAT_PATIENCE_SECONDS)
 
     def _beat(self) -> None:
-        """Ask the guest now and then whether it lives."""
+        """Ask the guest now and then whether it lives.
+
+        A broken connection may be adbd's end alone, which init starts again, and a
+        guest that is busy printing is not dead: only silence on both sides is.
+        """
         assert self._console is not None
         assert self._link is not None
+        patience = HEARTBEAT_PATIENCE_SECONDS
+        answered = time.monotonic()
         while not self._closing.wait(HEARTBEAT_SECONDS):
             try:
-                self._link.shell(["true"], timeout=HEARTBEAT_PATIENCE_SECONDS)
+                self._link.shell(["true"], timeout=patience)
+                answered = time.monotonic()
             except (HarnessError, OSError):
                 # The console knows better why, if the guest has crashed.
-                if not self._closing.is_set() and self._console.alive:
-                    seconds = f"{HEARTBEAT_PATIENCE_SECONDS:.0f} s"
-                    self._console.condemn(f"the guest has not answered for {seconds}")
-                return
+                if self._closing.is_set() or not self._console.alive:
+                    return
+                if min(time.monotonic() - answered, self._console.silent_for) >= patience:
+                    self._console.condemn(f"the guest has not answered for {patience:.0f} s")
+                    return
 
 
 def _require_free(port: int) -> None:
     with socket.socket() as probe:
+        # As QEMU does: the remains of connections of an earlier run do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def eventually(happened: Callable[[], bool], *, seconds: float = 5) -> bool:
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -257,8 +257,10 @@ def test_the_link_pushes_and_pulls(setup: Setup, big_file: Path, tmp_path: Path)
 
 
 def test_the_link_names_what_it_cannot_move(setup: Setup, big_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match=r"cannot push .*big to /proc/x"):
+    with pytest.raises(HarnessError, match=r"cannot push .*big to /proc/x: No such file or dir"):
         setup.link.push(big_file, "/proc/x", mode=0o644)
+    with pytest.raises(HarnessError, match=f"cannot push .*big to {tmp_path}: Is a directory"):
+        setup.link.push(big_file, str(tmp_path), mode=0o644)
     with pytest.raises(HarnessError, match="cannot pull /no/file"):
         setup.link.pull("/no/file", tmp_path / "file")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big"]
@@ -269,20 +271,74 @@ def test_a_device_that_is_not_there(setup: Setup) -> None:
         AdbLink(setup.server, f"127.0.0.1:{free_port()}").connect(timeout=1)
 
 
-def test_the_link_gives_up_in_time_on_a_device_that_hangs(setup: Setup) -> None:
+def test_the_link_stops_trying_where_there_is_no_use(setup: Setup) -> None:
+    def check() -> None:
+        raise HarnessError("the guest has crashed")
+
+    started = time.monotonic()
+    with pytest.raises(HarnessError, match="has crashed"):
+        AdbLink(setup.server, f"127.0.0.1:{free_port()}").connect(timeout=60, check=check)
+    assert time.monotonic() - started < 5
+
+
+@contextmanager
+def hanging(setup: Setup) -> Iterator[None]:
+    """The device keeps its connections and answers nothing; it must give up in time."""
     setup.link.shell(["true"], timeout=10)
     family = [setup.daemon.pid, *children(setup.daemon.pid)]
     for pid in family:
         os.kill(pid, signal.SIGSTOP)
     started = time.monotonic()
     try:
-        with pytest.raises(HarnessError, match="did not end within 1 s"):
-            setup.link.shell(["true"], timeout=1)
+        yield
         assert time.monotonic() - started < 5
     finally:
         for pid in family:
             os.kill(pid, signal.SIGCONT)
     assert setup.link.shell(["echo", "alive"], timeout=10).stdout == "alive\n"
+
+
+def test_the_link_gives_up_in_time_on_a_device_that_hangs(setup: Setup) -> None:
+    with hanging(setup), pytest.raises(HarnessError, match="did not end within 1 s"):
+        setup.link.shell(["true"], timeout=1)
+
+
+def test_a_transfer_that_stands_still_is_given_up(
+    setup: Setup, big_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.adb.STALL_SECONDS", 1.0)
+    link = AdbLink(setup.server, setup.link.serial)
+    with hanging(setup):
+        with pytest.raises(HarnessError, match=r"cannot push .*: nothing has moved for 1 s"):
+            link.push(big_file, str(tmp_path / "there"), mode=0o644)
+        with pytest.raises(HarnessError, match=r"cannot pull .*: nothing has moved for 1 s"):
+            link.pull("/etc/passwd", tmp_path / "back")
+
+
+def test_the_server_takes_nothing_by_itself(setup: Setup, tmp_path: Path) -> None:
+    """Left to itself, it would connect to the user's emulators (ports 5555 to 5585)."""
+    binary = os.readlink(f"/proc/{setup.daemon.pid}/exe")
+    with emulator(binary), closing(AdbServer(tmp_path)) as server:
+        time.sleep(1)
+        assert server.client().list() == []
+
+
+@contextmanager
+def emulator(binary: str) -> Iterator[None]:
+    """An adbd at a port where a server looks for emulators."""
+    for port in range(5555, 5586, 2):
+        with subprocess.Popen(
+            [binary, "-p", str(port), "-a", "127.0.0.1", "-n"], stdout=subprocess.PIPE
+        ) as daemon:
+            assert daemon.stdout is not None
+            if daemon.stdout.readline() != b"guest: ready\n":
+                continue  # somebody has it
+            try:
+                yield
+            finally:
+                daemon.kill()
+            return
+    pytest.skip("no port for an emulator is free")
 
 
 def test_a_port_that_was_just_taken_is_replaced(

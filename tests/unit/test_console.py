@@ -79,6 +79,22 @@ def test_a_crash_amid_many_lines_is_still_shown(start: Start) -> None:
     assert len(caught.value.details) == 20
 
 
+def test_what_is_for_a_terminal_is_left_out(start: Start) -> None:
+    """Shown to a person, it would make their terminal answer for them."""
+    console = start(r"printf '# \033[6n\033[1;31mred\033[m\tend\r\n# \033[6n'; sleep 60")
+    console.wait_for("^# red\tend$", timeout=10)
+    deadline = time.monotonic() + 5
+    while len(console.tail()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert console.tail() == ("# red\tend", "# ")
+    assert b"\033[6n" in console.log.read_bytes()
+
+
+def test_a_character_may_come_in_pieces(start: Start) -> None:
+    console = start(r"printf '\303'; sleep 0.4; printf '\274\n'; sleep 60")
+    console.wait_for("^ü$", timeout=10)
+
+
 def test_silence_ends_the_wait(start: Start) -> None:
     console = start("echo Booting Linux; sleep 60")
     started = time.monotonic()
@@ -99,6 +115,16 @@ def test_an_emulator_that_dies_at_start_is_no_crash(start: Start) -> None:
         console.wait_for("guest: ready", timeout=10)
     assert not isinstance(caught.value, GuestCrash)
     assert caught.value.details == ("qemu: cannot open image",)
+
+
+def test_an_emulator_that_ends_content_has_run_a_guest(start: Start) -> None:
+    with pytest.raises(GuestCrash, match="ended by itself"):
+        start("exit 0").wait_for("guest: ready", timeout=10)
+
+
+def test_an_emulator_that_is_killed_says_by_what(start: Start) -> None:
+    with pytest.raises(HarnessError, match=r"ended at start \(signal 9\)"):
+        start("kill -9 $$").wait_for("guest: ready", timeout=10)
 
 
 def test_a_guest_that_ends_by_itself_is_a_crash(start: Start) -> None:
@@ -156,6 +182,35 @@ console.check()
 print("back", flush=True)
 console.close()
 """
+
+
+CRASH = """
+import sys
+from pathlib import Path
+from harness.console import Console
+from harness.errors import GuestCrash
+
+guest = "echo prompt; sleep 1; echo Kernel panic - not syncing: x; sleep 0.2"
+console = Console(["sh", "-c", guest], log=Path(sys.argv[1]))
+console.wait_for("prompt", timeout=10)
+console.interact()
+try:
+    console.raise_if_crashed()
+except GuestCrash as crash:
+    print("told:", crash.details[-1])
+console.close()
+"""
+
+
+def test_a_crash_before_the_eyes_of_a_person_is_still_a_crash(tmp_path: Path) -> None:
+    person = pexpect.spawn(
+        sys.executable, ["-c", CRASH, str(tmp_path / "log")], cwd=str(ROOT), timeout=10
+    )
+    try:
+        person.expect_exact("told: Kernel panic - not syncing: x")
+        person.expect(pexpect.EOF)
+    finally:
+        person.close(force=True)
 
 
 def test_a_person_has_the_console_until_they_leave(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def request(folder: Path, **changes: object) -> BootRequest:
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -106,6 +107,16 @@ def processes_of(folder: Path) -> list[int]:
         ours = any(f"{folder}/{name}".encode() in text for name in ("run", "adbd"))
         if ours and is_alive(int(entry.name)):
             found.append(int(entry.name))
+    return found
+
+
+def adbds(folder: Path) -> list[int]:
+    """The listener, the processes that serve connections, and what they started."""
+    found = []
+    for pid in processes_of(folder):
+        with suppress(OSError):
+            if "adbd" in Path(f"/proc/{pid}/comm").read_text():
+                found.append(pid)
     return found
 
 
@@ -139,16 +150,43 @@ def test_a_guest_that_dies_later_is_a_crash_at_once(machine: Path) -> None:
         assert time.monotonic() - started < 5
 
 
+def test_a_crash_before_the_first_answer_ends_the_wait(machine: Path) -> None:
+    crash = "echo 'guest: ready'; sleep 0.5; echo 'Kernel panic - not syncing: x'; sleep 60"
+    fake_qemu(machine, before=crash)
+    started = time.monotonic()
+    with pytest.raises(GuestCrash, match="Kernel panic"):
+        qemu.boot(request(machine))
+    assert time.monotonic() - started < 5
+
+
+def test_a_broken_connection_is_no_dead_guest(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "HEARTBEAT_SECONDS", 0.05)
+    with qemu.boot(request(machine)) as device:
+        for pid in adbds(machine):
+            if pid != int((machine / "pid").read_text()):  # the listener lives
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                assert device.shell(["echo", "back"], timeout=5).stdout == "back\n"
+                break
+            except HarnessError as error:
+                assert not isinstance(error, GuestCrash)
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+
 def test_a_guest_that_stops_answering(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(qemu, "HEARTBEAT_PATIENCE_SECONDS", 1.0)
     stopped = []
     with qemu.boot(request(machine)) as device:
         # All of it: the listener, the connections and their services.
-        for pid in processes_of(machine):
-            if "adbd" in Path(f"/proc/{pid}/comm").read_text():
-                os.kill(pid, signal.SIGSTOP)
-                stopped.append(pid)
+        for pid in adbds(machine):
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
         try:
             # Ended with QEMU if it were one; these processes keep the connection.
             with pytest.raises(GuestCrash, match="has not answered"):
@@ -163,9 +201,7 @@ def test_a_guest_that_hangs_does_not_hold_up_the_end(
 ) -> None:
     monkeypatch.setattr(qemu, "HEARTBEAT_SECONDS", 0.1)
     device = qemu.boot(request(machine))
-    stopped = [
-        pid for pid in processes_of(machine) if "adbd" in Path(f"/proc/{pid}/comm").read_text()
-    ]
+    stopped = adbds(machine)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(0.5)  # by now a heartbeat waits for its answer
@@ -211,6 +247,16 @@ def test_a_port_that_is_taken(machine: Path) -> None:
         port = other.getsockname()[1]
         with pytest.raises(HarnessError, match=f"port {port} of 127.0.0.1 is taken"):
             qemu.boot(request(machine, port=port))
+
+
+def test_a_port_may_be_asked_for_again_at_once(machine: Path) -> None:
+    """The connections of the run before linger in TIME_WAIT for a minute."""
+    for _ in range(2):
+        with qemu.boot(request(machine)) as device:
+            port = int(device.serial.rpartition(":")[2])
+    for _ in range(2):
+        with qemu.boot(request(machine, port=port)) as device:
+            assert device.shell(["true"], timeout=10).returncode == 0
 
 
 def test_a_port_that_was_just_taken_is_replaced(machine: Path) -> None:

@@ -68,6 +68,17 @@ EXPECTED = {
     "slab": ("slab corruption", False, 0),
     "refcount": ("refcount", False, 0),
     "stock-oom": ("out of memory", False, 0),
+    "oom-panic": ("out of memory", False, 0),
+    "oops-x86-divide": ("oops", True, 0),
+    "bad-pmd": ("bad page", False, 0),
+    "pgtables": ("bad page", False, 0),
+    "non-blocking": ("might sleep", False, 0),
+    "cant-sleep": ("might sleep", False, 0),
+    "preemptible": ("preemption", False, 0),
+    "workqueue-leak": ("lockdep", False, 0),
+    "workqueue-lockup": ("BUG", True, 0),
+    "lockdep-depth": ("lockdep", False, 0),
+    "slab-3.4": ("slab corruption", False, 0),
 }
 
 
@@ -88,6 +99,11 @@ def test_the_clock_of_the_log_does_not_matter(name: str) -> None:
     bare = [re.sub(r"^.*?\[ *\d+\.\d+\] ", "", line) for line in lines]
     raw = [f"<3>[    1.000000][   T70] {line}" for line in bare]
     assert scan(bare)[0].kind == scan(raw)[0].kind == EXPECTED[name][0]
+
+
+def test_a_warning_does_not_hide_the_panic_behind_it() -> None:
+    found = scan((LOGS / "oom-panic.log").read_text().splitlines())
+    assert [(one.kind, one.fatal) for one in found] == [("out of memory", False), ("panic", True)]
 
 
 def test_a_clean_log_gives_nothing() -> None:
