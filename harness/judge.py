@@ -138,7 +138,8 @@ def judge(case: Case, observation: Observation) -> Verdict:
     """Compare what was observed with what the scenario expects of this policy."""
     facts = _Facts(case, observation)
     try:
-        findings = tuple(finding for check in _CHECKS for finding in check(facts))
+        checks = _SELF_JUDGED if case.expect.self_judged else _CHECKS
+        findings = tuple(finding for check in checks for finding in check(facts))
     except (KeyError, ValueError) as error:
         findings = (Finding("output in the form the program promises", f"unreadable: {error!r}"),)
     return Verdict(
@@ -266,6 +267,11 @@ def _check_kills(facts: _Facts) -> Iterator[Finding]:
     if rest:
         expected = ", ".join(str(count) for count in wanted) or "nobody"
         yield Finding(f"killed: {expected}, nobody else", f"{_some(rest)} killed too")
+
+
+def _check_some_kill(facts: _Facts) -> Iterator[Finding]:
+    if not facts.kills:
+        yield Finding("kills for the program to judge", "none")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -533,6 +539,16 @@ _CHECKS: tuple[Check, ...] = (
     _check_after_kills,
     _check_table,
     _check_tap,
+    _check_output,
+    _check_guest,
+)
+
+# For programs that judge each kill themselves.
+_SELF_JUDGED: tuple[Check, ...] = (
+    _check_exit_status,
+    _check_some_kill,
+    _check_confirmed,
+    _check_other_killers,
     _check_output,
     _check_guest,
 )

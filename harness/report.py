@@ -63,7 +63,8 @@ class RunInfo:
 
 def reproduce_command(case: Case, *, command: str = "./run emulator-test") -> str:
     """The command that runs just this case."""
-    return f"{command} --policy={case.policy} --scenario={case.scenario.name}"
+    random = f" --seconds={case.lasts} --seed={case.seed}" if case.scenario.seconds else ""
+    return f"{command} --policy={case.policy} --scenario={case.scenario.name}{random}"
 
 
 class Report:
@@ -276,15 +277,15 @@ def _xml_text(text: str) -> str:
 
 def write_results(path: Path, info: RunInfo, results: Sequence[CaseResult]) -> None:
     """Write the JSON results; raises HarnessError naming the file."""
-    _write_atomically(path, results_json(info, results))
+    write_text(path, results_json(info, results))
 
 
 def write_junit(path: Path, info: RunInfo, results: Sequence[CaseResult]) -> None:
     """Write the JUnit results; raises HarnessError naming the file."""
-    _write_atomically(path, junit_xml(info, results))
+    write_text(path, junit_xml(info, results))
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """A reader sees the old file or all of the new one, never a part."""
     temporary = ""
     try:

@@ -203,7 +203,7 @@ def _live_processes(statuses: str) -> Iterator[_GuestProcess]:
 def _observe(guest: _Guest, case: Case) -> Observation:
     """Play one case and collect everything the judge looks at."""
     scenario = case.scenario
-    argvs = [_argv(guest, command) for command in _commands(guest, scenario)]
+    argvs = [_argv(guest, case, command) for command in _commands(guest, scenario)]
     for program in (SCRIPT_PLAYER, *([DAEMON] if scenario.daemon else [])):
         guest.path(program)  # pushed now, so as not to lie between the markers
     token = secrets.token_hex(8)
@@ -213,8 +213,7 @@ def _observe(guest: _Guest, case: Case) -> Observation:
         guest.unload_modules()
     daemon_pid = _start_daemon(guest, scenario) if scenario.daemon else None
     runs = [
-        guest.device.shell(argv, timeout=scenario.timeout, user=command.user)
-        for command, argv in argvs
+        guest.device.shell(argv, timeout=case.timeout, user=command.user) for command, argv in argvs
     ]
     if daemon_pid is not None:
         guest.device.shell(["kill", "-TERM", str(daemon_pid)], timeout=COMMAND_TIMEOUT_S)
@@ -244,8 +243,8 @@ def _commands(guest: _Guest, scenario: Scenario) -> tuple[Command, ...]:
     return (Command(SCRIPT_PLAYER, (script,)),)
 
 
-def _argv(guest: _Guest, command: Command) -> tuple[Command, list[str]]:
-    args = (guest.path(arg[1:]) if arg.startswith("@") else arg for arg in command.args)
+def _argv(guest: _Guest, case: Case, command: Command) -> tuple[Command, list[str]]:
+    args = (guest.path(arg[1:]) if arg.startswith("@") else arg for arg in case.arguments(command))
     return command, [guest.path(command.program), *args]
 
 
@@ -493,7 +492,7 @@ def _run_side_by_side(
             results.put(None)
 
     # The group that may take longest first, so that it does not run on alone.
-    order = sorted(groups, key=lambda policy: -sum(c.scenario.timeout for c in groups[policy]))
+    order = sorted(groups, key=lambda policy: -sum(c.timeout for c in groups[policy]))
     executor = ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="policy")
     try:
         for policy in order:

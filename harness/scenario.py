@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fnmatch
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -26,6 +26,9 @@ from harness.errors import HarnessError
 from harness.layout import Layout
 
 POLICIES = ("rss", "runtime", "badness", "none")
+
+# A random case must fit into the kernel log (1 MB), start marker and all.
+RANDOM_SECONDS = 30
 
 # The types of my_oom_killer(), by number; the same words name the policies.
 KILLER_TYPES = ("rss", "runtime", "badness")
@@ -44,7 +47,8 @@ class Command:
     """A program to run in the guest and the status it must exit with.
 
     ``user`` is None for root.  An argument ``@FILE`` stands for the path in the
-    guest of a pushed program or module.
+    guest of a pushed program or module; ``{policy}``, ``{seconds}`` and ``{seed}``
+    stand for those of the case.
     """
 
     program: str
@@ -123,6 +127,7 @@ class Expect:
     ``settled``     all reports of the script must agree
     ``tap``         the program prints ``ok``/``not ok`` lines and a plan
     ``output``      texts that must be in what the programs print
+    ``self_judged`` the program itself judges the kills, whose number is random
     """
 
     kills: tuple[KillCount, ...] = ()
@@ -134,11 +139,17 @@ class Expect:
     settled: bool = False
     tap: bool = False
     output: tuple[str, ...] = ()
+    self_judged: bool = False
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One file of scenarios/; ``timeout`` is in seconds, for each command."""
+    """One file of scenarios/; ``timeout`` is in seconds, for each command.
+
+    ``seconds`` is how long a scenario that does things at random goes on, unless
+    told otherwise; 0 for one that does not.  ``debug_kernel``: it needs a debug
+    kernel, and comes after all others.
+    """
 
     name: str
     summary: str
@@ -148,6 +159,8 @@ class Scenario:
     steps: tuple[Step, ...]
     daemon: Daemon | None
     modules_loaded: bool
+    seconds: int
+    debug_kernel: bool
     expect: Mapping[str, Expect] = field(repr=False)
 
     @property
@@ -171,14 +184,37 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Case:
-    """One scenario on a kernel built with one policy."""
+    """One scenario on a kernel built with one policy.
+
+    ``seconds`` (None: as long as the scenario says) and ``seed`` are for scenarios
+    that do things at random.
+    """
 
     scenario: Scenario
     policy: str
+    seconds: int | None = None
+    seed: int = 1
+
+    @property
+    def lasts(self) -> int:
+        """How long a random scenario goes on, in seconds."""
+        return self.scenario.seconds if self.seconds is None else self.seconds
+
+    @property
+    def timeout(self) -> float:
+        """Seconds each command may take."""
+        return self.scenario.timeout + (self.lasts if self.scenario.seconds else 0)
+
+    def arguments(self, command: Command) -> tuple[str, ...]:
+        """The arguments with what stands for this case's own put in."""
+        values = {"{policy}": self.policy, "{seconds}": str(self.lasts), "{seed}": str(self.seed)}
+        return tuple(values.get(argument, argument) for argument in command.args)
 
     @property
     def id(self) -> str:
-        return f"{self.scenario.name}-{self.policy}"
+        """Name of the case, one of its own for each seed but the first."""
+        name = f"{self.scenario.name}-{self.policy}"
+        return name if self.seed == 1 else f"{name}-{self.seed}"
 
     @property
     def expect(self) -> Expect:
@@ -304,6 +340,8 @@ def load_scenario(path: Path) -> Scenario:
         steps=tuple(_step(row) for row in top.sections("steps")),
         daemon=_daemon(top),
         modules_loaded=top.take("modules-loaded", bool, True),
+        seconds=top.take("seconds", int, 0),
+        debug_kernel=top.take("debug-kernel", bool, False),
         expect=_expect_by_policy(top),
     )
     if bool(scenario.commands) == bool(scenario.steps):
@@ -405,6 +443,7 @@ def _expect(section: _Section) -> Expect:
         settled=section.take("settled", bool, False),
         tap=section.take("tap", bool, False),
         output=section.strings("output"),
+        self_judged=section.take("self-judged", bool, False),
     )
     section.done()
     return expect
@@ -430,24 +469,52 @@ def select_cases(
     *,
     names: Iterable[str] = (),
     policies: Iterable[str] = (),
+    seconds: int | None = None,
+    seed: int = 1,
+    debug: bool = False,
 ) -> tuple[Case, ...]:
     """The cases to run, grouped by policy so that a group can share one boot.
 
     ``names`` may hold shell patterns (``kernel-*``).  Empty means all.  Raises
     HarnessError that lists the valid names if one is unknown or none is left.
+
+    Random scenarios go on for ``seconds``, each in cases that fit into the kernel
+    log, with seeds from ``seed`` on.  Scenarios for debug kernels are left out
+    unless this is one (``debug``).
     """
-    chosen = _select_scenarios(scenarios, tuple(names))
+    named = _select_scenarios(scenarios, tuple(names))
+    chosen = [one for one in named if debug or not one.debug_kernel]
+    chosen.sort(key=lambda one: one.debug_kernel)
+    if not chosen:
+        raise HarnessError(
+            f"scenario '{named[0].name}' needs a debug kernel", hint="add --debug-kernel"
+        )
     wanted = _select_policies(tuple(policies))
     cases = tuple(
-        Case(scenario, policy)
+        case
         for policy in wanted
         for scenario in chosen
         if policy in scenario.policies
+        for case in _random_cases(scenario, policy, seconds, seed)
     )
     if not cases:
         runs = "; ".join(f"{s.name} runs under {', '.join(s.policies)}" for s in chosen)
         raise HarnessError(f"no chosen scenario runs under policy {', '.join(wanted)}", hint=runs)
     return cases
+
+
+def _random_cases(
+    scenario: Scenario, policy: str, seconds: int | None, seed: int
+) -> Iterator[Case]:
+    """One case; as many as it takes for a random scenario that is to go on for long."""
+    if not scenario.seconds:
+        yield Case(scenario, policy)
+        return
+    left = scenario.seconds if seconds is None else seconds
+    while left > 0:
+        yield Case(scenario, policy, min(left, RANDOM_SECONDS), seed)
+        left -= RANDOM_SECONDS
+        seed += 1
 
 
 def _select_scenarios(

@@ -16,6 +16,8 @@
 #include "play.h"
 
 #define MAX_ACTORS	1024
+#define DEATH_MS	20000	/* what the longest death may take */
+#define PF_EXITING	0x4	/* the kernel's, in /proc/PID/stat */
 #define POLL_MS		20
 
 static struct actor actors[MAX_ACTORS];
@@ -188,12 +190,65 @@ void cast_grow(struct actor *actor, unsigned long bytes)
 		wait_until(has_grown, actor, 20000);
 }
 
+/* Has SIGKILL been sent to it, or does it exit already?  Its end may take long. */
+static bool is_dying(pid_t pid)
+{
+	unsigned long long pending, all = 0;
+	char path[64], line[256];
+	unsigned long flags = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "SigPnd: %llx", &pending) == 1 ||
+		    sscanf(line, "ShdPnd: %llx", &pending) == 1)
+			all |= pending;
+	if (file)
+		fclose(file);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (file) {
+		/* pid (comm) state ppid pgrp session tty tpgid flags */
+		if (fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %lu",
+			   &flags) != 1)
+			flags = 0;
+		fclose(file);
+	}
+	return all & 1ULL << (SIGKILL - 1) || flags & PF_EXITING;
+}
+
+static bool nobody_dies(const struct actor *unused)
+{
+	int i;
+
+	(void)unused;
+	for (i = 0; i < nr_actors; i++)
+		if (actors[i].state != ENDED && actors[i].pid > 0 &&
+		    is_dying(actors[i].pid))
+			return false;
+	return true;
+}
+
+/* What is killed takes a moment to die, on a debug kernel seconds. */
+static void wait_for_the_dying(void)
+{
+	int i;
+
+	/* Twice: one look may fall between the signal and the exit. */
+	for (i = 0; i < 2; i++) {
+		wait_until(nobody_dies, NULL, DEATH_MS);
+		poll(NULL, 0, POLL_MS);
+	}
+	update();
+}
+
 void cast_report(void)
 {
 	const char *state;
 	int i, value;
 
-	update();
+	wait_for_the_dying();
 	for (i = 0; i < nr_actors; i++) {
 		state = "alive";
 		value = 0;

@@ -36,7 +36,7 @@
 #define HUGE_LIMIT	2000000000UL
 #define STACK		(64 * 1024)
 #define ROUNDS_APART	2	/* seconds between two comparisons */
-#define SETTLE_TRIES	500	/* of 20 ms each */
+#define SETTLE_TRIES	3000	/* of 20 ms each: a debug kernel is slow */
 
 /* Shared by all workers; the parent tells them when to rest. */
 static volatile struct {

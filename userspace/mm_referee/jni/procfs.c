@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the kernel shows of processes, limits and kills. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mm_user.h"
+#include "referee.h"
+
+static int log_fd = -1;
+
+/* The sum of a field, in kB, over all lines of a file of a process. */
+static long sum_kb(pid_t pid, const char *name, const char *field)
+{
+	char path[64], line[256];
+	long kb, sum = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	file = fopen(path, "re");
+	if (!file)
+		wrong("%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), file))
+		if (!strncmp(line, field, strlen(field)) &&
+		    sscanf(line + strlen(field), "%ld", &kb) == 1)
+			sum += kb;
+	fclose(file);
+	return sum;
+}
+
+static long long cpu_time(pid_t pid)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
+		wrong("the CPU time of process %d cannot be read", pid);
+	return used.tv_sec * 1000000000LL + used.tv_nsec;
+}
+
+/* smaps looks at the page tables, not at the counters that are in question. */
+void recount(struct process *p)
+{
+	p->rss = sum_kb(p->pid, "smaps", "Rss:") / 4;
+	p->tables = sum_kb(p->pid, "status", "VmPTE:") / 4;
+	p->cpu = cpu_time(p->pid);
+}
+
+bool read_counted(uid_t uid, unsigned long *bytes)
+{
+	unsigned long row, max, usage;
+	bool found = false;
+	char line[256];
+	FILE *rows = fopen("/proc/mm_limits", "re");
+
+	if (!rows)
+		wrong("/proc/mm_limits: %s", strerror(errno));
+	while (!found && fgets(line, sizeof(line), rows))
+		if (sscanf(line, "%lu %lu %lu", &row, &max, &usage) == 3 &&
+		    row == uid) {
+			*bytes = usage;
+			found = true;
+		}
+	fclose(rows);
+	return found;
+}
+
+long total_pages(void)
+{
+	char line[128];
+	long kb = 0;
+	FILE *file = fopen("/proc/meminfo", "re");
+
+	while (file && !kb && fgets(line, sizeof(line), file))
+		sscanf(line, "MemTotal: %ld", &kb);
+	if (!kb)
+		wrong("/proc/meminfo cannot be read");
+	fclose(file);
+	return kb / 4;
+}
+
+void open_log(void)
+{
+	log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (log_fd < 0 || lseek(log_fd, 0, SEEK_END) < 0)
+		wrong("/dev/kmsg: %s", strerror(errno));
+}
+
+static bool field(const char *text, const char *name, unsigned long *value)
+{
+	const char *at = strstr(text, name);
+
+	if (at)
+		*value = strtoul(at + strlen(name), NULL, 10);
+	return at;
+}
+
+static bool parse_kill(const char *text, struct kill *kill)
+{
+	unsigned long uid, user_rss, pid, rss, score;
+
+	if (strncmp(text, "uid=", 4) || !field(text, "uid=", &uid) ||
+	    !field(text, "uRSS=", &user_rss) ||
+	    !field(text, "mm_max=", &kill->max) ||
+	    !field(text, "pid=", &pid) || !field(text, "pRSS=", &rss))
+		return false;
+	kill->uid = uid;
+	kill->user_rss = user_rss / PAGE;
+	kill->pid = pid;
+	kill->rss = rss / PAGE;
+	kill->score = -1;
+	if (field(text, "total_run_time=", &score) ||
+	    field(text, "badness=", &score))
+		kill->score = score;
+	return true;
+}
+
+bool next_kill(struct kill *kill)
+{
+	char record[1024];
+	const char *text;
+	ssize_t length;
+
+	for (;;) {
+		length = read(log_fd, record, sizeof(record) - 1);
+		if (length < 0 && errno == EAGAIN)
+			return false;
+		if (length < 0)
+			wrong("/dev/kmsg: %s", strerror(errno));
+		record[length] = '\0';
+		text = strchr(record, ';');
+		if (text && parse_kill(text + 1, kill))
+			return true;
+	}
+}
