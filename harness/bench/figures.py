@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Turns measurements into the figures that targets are set for.
+
+======================== ==================== ===================================================
+figure                   unit                 what it is
+======================== ==================== ===================================================
+page.unpatched           instructions/page    fault and unmap of an anonymous page, no patch
+page.VARIANT             instructions/page    what that takes more in VARIANT
+page.near                instructions/page    what 64 pages, allocated and freed over and over at
+                                              99 % of the limit, take more than without the patch
+file.VARIANT             instructions/page    the same for mapping a page of the page cache
+fork|exec|setuid.VARIANT %                    of fork + exit with 10 MB, exec, setuid to and fro
+growth.processes.VARIANT %                    of a page's cost from the fewest processes to the most
+growth.limits            %                    of it from 1 to 1000 limits
+kill.latency.OWNER.N     instructions         of the page that crossed the limit, with the kill it
+                                              caused, among N processes of the OWNER
+kill.per-process.OWNER   instructions/process slope of the latency over N
+overshoot.Ncpu           pages                the most beyond the limit when a kill was decided
+reader                   %                    a page's time (not instructions) while somebody on
+                                              another CPU reads /proc/mm_limits in a loop
+repeat                   instructions/page    the most two boots of one kernel differed
+======================== ==================== ===================================================
+
+OWNER is ``own`` (the limited user) or ``other`` (users without a limit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from harness.bench.measure import READER, Key, Measurements
+from harness.bench.plan import Plan
+
+BASE = "unpatched"
+PAGE_SIZE = 4096
+# Workloads told as a share of what they cost without the patches.
+SHARES = ("fork", "exec", "setuid")
+PAGE = "instructions/page"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number; ``target`` is the most it may be, None where there is none."""
+
+    name: str
+    unit: str
+    value: float
+    target: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Is the target met?  None without a target."""
+        return None if self.target is None else self.value <= self.target
+
+
+def figures(plan: Plan, found: Measurements) -> list[Figure]:
+    """All figures that the measurements give, in the order of the table above."""
+    every = [
+        *_pages(plan, found),
+        *_files(plan, found),
+        *_shares(plan, found),
+        *_growth(plan, found),
+        *_kills(found),
+        *_overshoot(found),
+        *_reader(found),
+        ("repeat", PAGE, _repeat(found)),
+    ]
+    return [Figure(name, unit, value, plan.targets.get(name)) for name, unit, value in every]
+
+
+Row = tuple[str, str, float]
+
+
+def _value(found: Measurements, variant: str, processes: int, part: str) -> float | None:
+    values = found.values.get(Key(variant, processes, part))
+    return min(values) if values else None
+
+
+def _over(plan: Plan, found: Measurements, part: str) -> Iterator[tuple[str, float, float]]:
+    """(variant, what it takes, what the base takes), fewest processes."""
+    base = _value(found, BASE, plan.processes[0], part)
+    for variant in plan.variants:
+        value = _value(found, variant.name, variant.processes[0], part)
+        if value is not None and base is not None:
+            yield variant.name, value, base
+
+
+def _pages(plan: Plan, found: Measurements) -> Iterator[Row]:
+    for variant, value, base in _over(plan, found, "page"):
+        yield f"page.{variant}", PAGE, value if variant == BASE else value - base
+    for variant, value, base in _over(plan, found, "churn"):
+        if variant == "near":
+            yield "page.near", PAGE, value - base
+
+
+def _files(plan: Plan, found: Measurements) -> Iterator[Row]:
+    for variant, value, base in _over(plan, found, "file"):
+        yield f"file.{variant}", PAGE, value if variant == BASE else value - base
+
+
+def _shares(plan: Plan, found: Measurements) -> Iterator[Row]:
+    for part in SHARES:
+        for variant, value, base in _over(plan, found, part):
+            if variant == BASE:
+                yield f"{part}.{variant}", "instructions", value
+            else:
+                yield f"{part}.{variant}", "%", _percent(value, base)
+
+
+def _growth(plan: Plan, found: Measurements) -> Iterator[Row]:
+    for variant in plan.variants:
+        part = "churn" if variant.name == "near" else "page"
+        few, many = variant.processes[0], variant.processes[-1]
+        first, last = (_value(found, variant.name, count, part) for count in (few, many))
+        if few != many and first is not None and last is not None:
+            yield f"growth.processes.{variant.name}", "%", _percent(last, first)
+    one = _value(found, "limits-1", plan.processes[0], "page")
+    many_limits = _value(found, "limits-1000", plan.processes[0], "page")
+    if one is not None and many_limits is not None:
+        yield "growth.limits", "%", _percent(many_limits, one)
+
+
+def _kills(found: Measurements) -> Iterator[Row]:
+    latencies: dict[str, dict[int, float]] = {}
+    for (owner, processes), breaches in found.breaches.items():
+        latency = median(breach.instructions for breach in breaches)
+        latencies.setdefault(owner, {})[processes] = latency
+        yield f"kill.latency.{owner}.{processes}", "instructions", latency
+    for owner, by_count in latencies.items():
+        few, many = min(by_count), max(by_count)
+        if few != many:
+            slope = (by_count[many] - by_count[few]) / (many - few)
+            yield f"kill.per-process.{owner}", "instructions/process", slope
+
+
+def _overshoot(found: Measurements) -> Iterator[Row]:
+    for cpus, sizes in found.overshoot.items():
+        if sizes:
+            yield f"overshoot.{cpus}cpu", "pages", max(sizes) / PAGE_SIZE
+
+
+def _reader(found: Measurements) -> Iterator[Row]:
+    without, reading = (_value(found, READER, 0, part) for part in ("unread", "read"))
+    if without is not None and reading is not None:
+        yield "reader", "%", _percent(reading, without)
+
+
+def _repeat(found: Measurements) -> float:
+    pages = [values for key, values in found.values.items() if key.part in ("page", "churn")]
+    return max((max(values) - min(values) for values in pages if len(values) > 1), default=0.0)
+
+
+def _percent(value: float, base: float) -> float:
+    return (value / base - 1) * 100

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is to be measured, as bench/plan.toml says."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.kernels import Variant as Kernel
+from harness.layout import Layout
+
+PLAN = "bench/plan.toml"
+FEW_PROCESSES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to run the workloads: a kernel, the table of limits, the memory cgroup.
+
+    ``options`` are mm_bench's; ``memory_max`` is the limit of the memory cgroup it
+    runs in, None for none; ``processes`` says how many sleeping processes there
+    are beside it, one measurement for each number.
+    """
+
+    name: str
+    kernel: str
+    options: tuple[str, ...]
+    workloads: tuple[str, ...]
+    processes: tuple[int, ...]
+    append: str
+    memory_max: str | None
+    rounds: int | None
+    quick: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smp:
+    """What is done on several CPUs: breaches, by so many threads at once, and rounds
+    with and without a reader of /proc/mm_limits."""
+
+    cpus: int
+    threads: int
+    breaches: int
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything ``./run bench`` does; ``targets`` are the most a figure may be."""
+
+    kernels: Mapping[str, Kernel]
+    variants: tuple[Variant, ...]
+    rounds: int
+    breaches: int
+    processes: tuple[int, ...]
+    smp: Smp
+    memory: int
+    append: str
+    targets: Mapping[str, float]
+    quick: bool
+
+    @property
+    def used_kernels(self) -> tuple[str, ...]:
+        """The kernels that have a variant, in the plan's order."""
+        used = {variant.kernel for variant in self.variants}
+        return tuple(name for name in self.kernels if name in used)
+
+
+def load_plan(layout: Layout, *, quick: bool) -> Plan:
+    """Read the plan; ``quick`` leaves the main figures with few rounds.
+
+    Raises HarnessError for a missing or wrong entry.
+    """
+    path = layout.root / PLAN
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        plan = _plan(data, root=layout.root)
+    except OSError as error:
+        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
+    except KeyError as error:
+        raise HarnessError(f"{path}: the key {error} is missing") from error
+    except (ValueError, TypeError) as error:
+        raise HarnessError(f"{path}: {error}") from error
+    for variant in plan.variants:
+        if variant.kernel not in plan.kernels:
+            raise HarnessError(f"{path}: variant {variant.name}: no kernel {variant.kernel!r}")
+    return _shortened(plan, data) if quick else plan
+
+
+def _plan(data: Mapping[str, Any], *, root: Path) -> Plan:
+    return Plan(
+        kernels={name: _kernel(name, table, root) for name, table in data["kernel"].items()},
+        variants=tuple(_variant(table) for table in data["variant"]),
+        rounds=data["rounds"],
+        breaches=data["breaches"],
+        processes=tuple(data["processes"]),
+        smp=Smp(**data["smp"]),
+        memory=data["memory-mb"],
+        append=data["append"],
+        targets=dict(data["target"]),
+        quick=False,
+    )
+
+
+def _kernel(name: str, table: Mapping[str, Any], root: Path) -> Kernel:
+    return Kernel(
+        name=name,
+        series_length=table.get("patches"),
+        configs=tuple(root / config for config in table["configs"]),
+    )
+
+
+def _variant(table: Mapping[str, Any]) -> Variant:
+    return Variant(
+        name=table["name"],
+        kernel=table["kernel"],
+        options=tuple(table.get("options", ())),
+        workloads=tuple(table["workloads"]),
+        processes=tuple(table.get("processes", (FEW_PROCESSES,))),
+        append=table.get("append", ""),
+        memory_max=table.get("memory-max"),
+        rounds=table.get("rounds"),
+        quick=table.get("quick", False),
+    )
+
+
+def _shortened(plan: Plan, data: Mapping[str, Any]) -> Plan:
+    """The main figures: cost of a page, of the kill of one among few."""
+    return replace(
+        plan,
+        variants=tuple(
+            replace(
+                variant,
+                workloads=tuple(name for name in variant.workloads if name in ("page", "churn")),
+                processes=variant.processes[:1],
+            )
+            for variant in plan.variants
+            if variant.quick
+        ),
+        rounds=data["quick-rounds"],
+        breaches=data["quick-breaches"],
+        processes=(plan.processes[0], plan.processes[-2]),
+        smp=replace(plan.smp, breaches=data["quick-breaches"]),
+        quick=True,
+    )
