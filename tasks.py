@@ -190,6 +190,8 @@ def adb_shell(
         "results": "write the results as JSON to this file (default: not written)",
         "junit": "write the results as JUnit XML to this file (default: not written)",
         "jobs": "policies run side by side (default: 2)",
+        "seconds": "how long random scenarios go on (default: what each says, 10 to 20)",
+        "seed": "what random scenarios begin with (default: 1)",
     },
 )
 @guarded
@@ -205,6 +207,8 @@ def emulator_test(
     results: str | None = None,
     junit: str | None = None,
     jobs: int = 2,
+    seconds: int = 0,
+    seed: int = 1,
     debug_kernel: bool = False,
 ) -> None:
     """Build, boot, run the scenarios and judge them."""
@@ -220,11 +224,43 @@ def emulator_test(
         ),
         jobs=jobs,
         layout=Layout.default(),
+        seconds=seconds or None,
+        seed=seed,
     )
     finish(code)
 
 
-@task(help={"only": "lint, unit or emulator, or several with commas (default: all)"})
+@task(
+    help={
+        **KERNEL,
+        **BUSYBOX,
+        "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
+        "quick": "only the main figures, in few rounds (default: all of bench/plan.toml)",
+        "results": "also write the figures as JSON to this file (default: build/bench/bench.json)",
+    }
+)
+@guarded
+def bench(
+    _c: Context,
+    kernel: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    quick: bool = False,
+    results: str | None = None,
+) -> None:
+    """Measure what limits cost, in instructions, beside an unpatched kernel and memcg."""
+    code = commands.bench(
+        _selection(kernel, None, board, source, busybox, False),
+        quick=quick,
+        results=_path(results),
+        reproduce=shlex.join(["./run", *sys.argv[1:]]),
+        layout=Layout.default(),
+    )
+    finish(code)
+
+
+@task(help={"only": "lint, unit, emulator, debug, or several with commas (default: all but debug)"})
 @guarded
 def test(_c: Context, only: str | None = None) -> None:
     """Run the linters, the unit tests and the emulator tests."""
@@ -275,7 +311,7 @@ def _path(text: str | None) -> Path | None:
 
 def _without_choice(argv: list[str]) -> str:
     """The command line without the options that choose cases or say where results go."""
-    dropped = ("--policy", "--scenario", "--results", "--junit")
+    dropped = ("--policy", "--scenario", "--results", "--junit", "--seconds", "--seed")
     kept = []
     words = iter(argv)
     for word in words:

@@ -59,6 +59,7 @@ class KernelBuild:
     ``headers`` is what its ``make headers`` exported (usr/include), the same
     folder for all policies; ``warnings`` are the compiler's, about files of the
     series, of the modules or edited by hand, in the make that was just run.
+    ``make`` is the command but for the goals, ``reproduce`` all of it, to be typed.
     """
 
     target: Target
@@ -68,6 +69,7 @@ class KernelBuild:
     headers_identity: str
     release: str
     identity: str
+    make: tuple[str, ...]
     reproduce: str
     warnings: tuple[str, ...] = ()
 
@@ -95,16 +97,47 @@ def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild
     log = tree.work / target.flavour / "build.log"
     goals = [target.board.kernel_target, "modules", "headers"]
     output = _make([*make, *goals], log=log, env=ccache, stage=stage)
-    modules = _copy_modules(layout.root / MODULES_FOLDER, tree.work / target.flavour / "modules")
-    if any(modules.iterdir()):
-        command = [*make, f"M={modules.resolve()}", "modules"]
-        module_log = log.with_name("modules.log")
-        output += _make(command, log=module_log, env=ccache, stage=stage)
-    _keep(configured, modules, record, wanted, reproduce=shlex.join([*make, *goals]))
+    modules = tree.work / target.flavour / "modules"
+    if target.patched:
+        output += _make_modules(modules, make, layout=layout, log=log, env=ccache, stage=stage)
+    _keep(configured, modules, record, wanted, make=make, goals=goals)
     kernel = _result(request, record, warnings=_warnings(output, tree))
     if kernel is None:
         raise HarnessError(f"make made no {target.board.kernel_image}", hint=f"see {log}")
     return kernel
+
+
+def _make_modules(
+    folder: Path,
+    make: Sequence[str],
+    *,
+    layout: Layout,
+    log: Path,
+    env: Mapping[str, str],
+    stage: Stage,
+) -> tuple[str, ...]:
+    """Build our modules in a copy of their sources; returns make's output."""
+    _copy_modules(layout.root / MODULES_FOLDER, folder)
+    if not any(folder.iterdir()):
+        return ()
+    command = [*make, f"M={folder.resolve()}", "modules"]
+    return _make(command, log=log.with_name("modules.log"), env=env, stage=stage)
+
+
+def build_external(
+    kernel: KernelBuild, sources: Path, *, layout: Layout, stage: Stage
+) -> tuple[Path, ...]:
+    """Build a module that is not ours, in a copy of its sources; returns the .ko files."""
+    folder = kernel.image.parent.parent / "external" / sources.name
+    for path in stamp.files_below(sources):
+        _copy_if_different(path, folder / path.relative_to(sources))
+    _make(
+        [*kernel.make, f"M={folder.resolve()}", "modules"],
+        log=folder.with_suffix(".log"),
+        env=_ccache_environment(layout),
+        stage=stage,
+    )
+    return tuple(sorted(folder.rglob("*.ko")))
 
 
 def make_command(request: BuildRequest, *, layout: Layout) -> list[str]:
@@ -118,6 +151,7 @@ def make_command(request: BuildRequest, *, layout: Layout) -> list[str]:
         *(f"ARCH={board.arch}", f"CROSS_COMPILE={board.cross_compile}"),
         *(f"CC={cached}{board.compiler}", f"HOSTCC={cached}gcc"),
         *REPRODUCIBLE,
+        *(board.debug.make if request.target.debug else ()),
     ]
 
 
@@ -166,6 +200,7 @@ def _identity(request: BuildRequest, *, layout: Layout) -> str:
             ConfigureRequest(tree=request.tree, target=request.target), layout=layout
         ),
         board.kernel_target,
+        *(board.debug.make if request.target.debug else ()),
         compiler.output[0],
         *REPRODUCIBLE,
         stamp.hash_files(sources, stamp.files_below(sources)),
@@ -178,7 +213,7 @@ def _result(
     """What the artefact folder holds, or None when it is not whole."""
     known, folder = record.read(), record.path.parent
     headers = folder.parent / "headers"
-    if not known:
+    if "make" not in known:
         return None
     kernel = KernelBuild(
         target=request.target,
@@ -188,6 +223,7 @@ def _result(
         headers_identity=stamp.Stamp(headers / "headers.json").read().get("identity", ""),
         release=known["release"],
         identity=known["identity"],
+        make=tuple(known["make"]),
         reproduce=known["reproduce"],
         warnings=warnings,
     )
@@ -242,7 +278,7 @@ def _touch_reverted(configured: ConfiguredTree) -> None:
     record.write(**now)
 
 
-def _copy_modules(sources: Path, dest: Path) -> Path:
+def _copy_modules(sources: Path, dest: Path) -> None:
     """Copy the external modules' sources below build/, so that none is built in the checkout.
 
     One make builds them all: the Kbuild file written here names their folders.
@@ -257,7 +293,6 @@ def _copy_modules(sources: Path, dest: Path) -> Path:
     kbuild = "".join(f"obj-m += {name}/\n" for name in names).encode()
     if names and (not (dest / "Kbuild").exists() or (dest / "Kbuild").read_bytes() != kbuild):
         stamp.write_atomic(dest / "Kbuild", kbuild)
-    return dest
 
 
 def _copy_if_different(source: Path, dest: Path) -> None:
@@ -272,7 +307,8 @@ def _keep(
     record: stamp.Stamp,
     identity: str,
     *,
-    reproduce: str,
+    make: Sequence[str],
+    goals: Sequence[str],
 ) -> None:
     """Copy what was made to the policy's folder; the record, written last, makes it count."""
     objdir, dest = configured.objdir, configured.artefacts
@@ -289,7 +325,8 @@ def _keep(
         identity=identity,
         release=(objdir / "include" / "config" / "kernel.release").read_text().strip(),
         modules=[path.name for path in objects],
-        reproduce=reproduce,
+        make=list(make),
+        reproduce=shlex.join([*make, *goals]),
     )
 
 

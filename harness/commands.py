@@ -11,14 +11,20 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from harness import doctor as doctor_module
 from harness import lint, patch, pipeline, process, qemu, ui
+from harness.bench import show
+from harness.bench.figures import Figure, figures
+from harness.bench.measure import Boot, measure
+from harness.bench.plan import Plan, load_plan
+from harness.bench.plot import plot
+from harness.build import KernelBuild
 from harness.device import Device
 from harness.errors import ExitCode, HarnessError
 from harness.kernels import KernelLine, Kernels, Target, load_kernels
@@ -26,11 +32,15 @@ from harness.layout import Layout
 from harness.patch import PatchRequest
 from harness.pipeline import Prepared, PrepareRequest
 from harness.qemu import BootRequest, QemuDevice
-from harness.report import Report, RunInfo, write_junit, write_results
+from harness.report import Report, RunInfo, write_junit, write_results, write_text
 from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
 from harness.scenario import load_scenarios, select_cases
+from harness.ui import Stage
 
-TEST_PARTS = ("lint", "unit", "emulator")
+TEST_PARTS = ("lint", "unit", "emulator", "debug")
+# Together these take a quarter of an hour from nothing; a debug kernel, with KASAN
+# and lockdep under TCG, takes longer than that alone.
+USUAL_PARTS = TEST_PARTS[:3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,15 +148,15 @@ def doctor(*, layout: Layout) -> int:
 
 
 def test(*, only: Sequence[str], layout: Layout) -> int:
-    """Lint, unit tests, emulator tests; all are run, SCENARIO_FAILED if one failed."""
+    """Linters and the folders of tests/; all are run, SCENARIO_FAILED if one failed."""
     unknown = [part for part in only if part not in TEST_PARTS]
     if unknown:
         raise HarnessError(
             f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(TEST_PARTS)}"
         )
-    parts = only or TEST_PARTS
+    parts = only or USUAL_PARTS
     failed = _lint(layout) if "lint" in parts else []
-    for part in ("unit", "emulator"):
+    for part in TEST_PARTS[1:]:
         if part in parts and not _pytest(layout, part):
             failed.append(f"{part} tests")
     if failed:
@@ -192,7 +202,7 @@ def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: 
     """Boot and hand the console to the user until they leave or the guest ends."""
     prepared = _prepare_one(selection, policy, layout=layout)
     with closing(_start(prepared, cpus=cpus, layout=layout)) as device:
-        _equip(device, prepared)
+        equip(device, prepared)
         ui.say(f"from another terminal: adb connect {device.serial}")
         return device.interact()
 
@@ -203,7 +213,7 @@ def adb_shell(
     """Boot, then the real adb client's shell on our terminal, or one command in it."""
     prepared = _prepare_one(selection, policy, layout=layout)
     with closing(_start(prepared, cpus=None, layout=layout)) as device:
-        _equip(device, prepared)
+        equip(device, prepared)
         client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
         return process.passthrough(client)
 
@@ -226,7 +236,7 @@ def execute(
         raise HarnessError(f"--push: there is no file {lost[0]}")
     prepared = _prepare_one(selection, policy, layout=layout)
     with closing(_start(prepared, cpus=None, layout=layout)) as device:
-        _equip(device, prepared, extra=push)
+        equip(device, prepared, extra=push)
         result = device.shell(argv, timeout=timeout, user=user)
     sys.stdout.write(result.stdout)
     sys.stderr.write(result.stderr)
@@ -241,9 +251,18 @@ def emulator_test(
     outputs: Outputs,
     jobs: int,
     layout: Layout,
+    seconds: int | None = None,
+    seed: int = 1,
 ) -> int:
     """Build what the chosen cases need, run them, show and write the results."""
-    cases = select_cases(load_scenarios(layout), names=scenarios, policies=policies)
+    cases = select_cases(
+        load_scenarios(layout),
+        names=scenarios,
+        policies=policies,
+        seconds=seconds,
+        seed=seed,
+        debug=selection.debug,
+    )
     prepared = prepare_all(
         selection, tuple(dict.fromkeys(case.policy for case in cases)), layout=layout
     )
@@ -264,6 +283,83 @@ def emulator_test(
     if outputs.junit is not None:
         write_junit(outputs.junit, info, report.results)
     return int(exit_code(report.results))
+
+
+def bench(
+    selection: Selection, *, quick: bool, results: Path | None, reproduce: str, layout: Layout
+) -> int:
+    """Build the kernels of the plan, measure, and show; SCENARIO_FAILED if it does not repeat."""
+    plan = load_plan(layout, quick=quick)
+    kernels = load_kernels(layout)
+    requests = {
+        name: PrepareRequest(
+            target=replace(selection.target(kernels), variant=plan.kernels[name]),
+            source=selection.source,
+            busybox=selection.busybox,
+        )
+        for name in plan.used_kernels
+    }
+    # The program is compiled against the headers of the patched kernel, for all.
+    guest = pipeline.prepare(requests["patched"], layout=layout)
+    builds = {
+        name: pipeline.build_kernel(request, layout=layout) for name, request in requests.items()
+    }
+    with ui.stage("bench") as stage:
+        found = measure(plan, partial(_boot_bench, builds, guest, plan, layout), stage=stage)
+        stage.note(f"{len(found.values)} numbers, {sum(map(len, found.breaches.values()))} kills")
+    counted = figures(plan, found)
+    patched = builds["patched"]
+    text = show.results_json(
+        counted,
+        kernel=patched.target.line.name,
+        release=found.release,
+        board=patched.target.board.name,
+        reproduce=reproduce,
+    )
+    folder = layout.build / "bench"
+    plot(plan, found, counted, folder / "bench.png")
+    for path in (folder / "bench.json", *([results] if results is not None else [])):
+        write_text(path, text)
+    ui.console.print(show.table(counted))
+    ui.say(f"plots: {folder / 'bench.png'}")
+    return _bench_verdict(counted)
+
+
+def _bench_verdict(counted: Sequence[Figure]) -> int:
+    """Missed targets are told; numbers that do not repeat are worth nothing."""
+    missed = [figure.name for figure in counted if figure.met is False]
+    if "repeat" in missed:
+        ui.say("failed: two boots of one kernel differ by more than half an instruction per page")
+        return int(ExitCode.SCENARIO_FAILED)
+    if missed:
+        ui.say(f"missed: {', '.join(missed)}")
+    return int(ExitCode.PASSED)
+
+
+def _boot_bench(
+    builds: Mapping[str, KernelBuild], guest: Prepared, plan: Plan, layout: Layout, how: Boot
+) -> Device:
+    """Boot one kernel of the plan with what mm_bench needs; no other program runs."""
+    kernel = builds[how.kernel]
+    device = qemu.boot(
+        BootRequest(
+            target=kernel.target,
+            image=kernel.image,
+            initramfs=guest.initramfs.path,
+            run_dir=_run_dir(f"bench-{how.kernel}", layout),
+            cpus=how.cpus,
+            extra_append=f"{plan.append} {how.append}",
+            memory=plan.memory,
+            heartbeat=False,
+            icount=how.icount,
+        )
+    )
+    try:
+        _push(device, [guest.programs.files["mm_bench"]], kernel.modules)
+    except BaseException:
+        device.close()
+        raise
+    return device
 
 
 def _run_info(prepared: Prepared, outputs: Outputs) -> RunInfo:
@@ -288,32 +384,43 @@ def _prepare_one(selection: Selection, policy: str | None, *, layout: Layout) ->
 def _start(prepared: Prepared, *, cpus: int | None, layout: Layout) -> QemuDevice:
     """Boot one guest in a run folder of its own below build/runs."""
     target = prepared.kernel.target
-    runs = layout.build / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
     return qemu.boot(
         BootRequest(
             target=target,
             image=prepared.kernel.image,
             initramfs=prepared.initramfs.path,
-            run_dir=Path(tempfile.mkdtemp(prefix=f"{target.policy}-", dir=runs)),
+            run_dir=_run_dir(target.policy, layout),
             cpus=cpus,
         )
     )
 
 
-def _equip(device: Device, prepared: Prepared, *, extra: Sequence[Path] = ()) -> None:
+def _run_dir(name: str, layout: Layout) -> Path:
+    """A new folder for the files of one guest."""
+    runs = layout.build / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
+
+
+def equip(device: Device, prepared: Prepared, *, extra: Sequence[Path] = ()) -> None:
     """Push the programs and load the modules, so that limits can be set at once."""
     with ui.stage("push") as stage:
         modules = prepared.kernel.modules
-        for path in (*prepared.programs.files.values(), *modules, *extra):
-            stage.update(path.name)
-            device.push(path, f"{GUEST_DIR}/{path.name}")
-        for module in modules:
-            argv = ["insmod", f"{GUEST_DIR}/{module.name}"]
-            loaded = device.shell(argv, timeout=20)
-            if loaded.returncode != 0:
-                raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
+        _push(device, [*prepared.programs.files.values(), *extra], modules, stage=stage)
         stage.note(f"{len(prepared.programs.files)} programs, {len(modules)} modules loaded")
+
+
+def _push(
+    device: Device, files: Sequence[Path], modules: Sequence[Path], *, stage: Stage | None = None
+) -> None:
+    for path in (*files, *modules):
+        if stage is not None:
+            stage.update(path.name)
+        device.push(path, f"{GUEST_DIR}/{path.name}")
+    for module in modules:
+        loaded = device.shell(["insmod", f"{GUEST_DIR}/{module.name}"], timeout=20)
+        if loaded.returncode != 0:
+            raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
 
 
 def _megabytes(folder: Path) -> float:

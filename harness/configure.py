@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import process, stamp
@@ -52,16 +52,23 @@ class ConfiguredTree:
 
 
 def object_folder(tree: PatchedTree, target: Target) -> Path:
-    """The one object folder of a flavour; policies share it, so a switch rebuilds little."""
-    return tree.path / f"out-{target.flavour}"
+    """Shared by policies, and by variants with the whole series: a switch rebuilds little."""
+    variant = target.variant
+    apart = variant is not None and variant.series_length is not None
+    flavour = target.flavour if apart else replace(target, variant=None).flavour
+    return tree.path / f"out-{flavour}"
 
 
 def requested_config(request: ConfigureRequest, *, layout: Layout) -> dict[str, str]:
     """The symbols asked for and their values; later layers win over earlier ones."""
     target = request.target
     config = parse_config(_read(target.board.defconfig))
+    for fragment in target.variant.configs if target.variant else ():
+        config |= parse_config(_read(fragment))
     if target.debug:
         config |= parse_config(_read(layout.root / DEBUG_FRAGMENT))
+    if not target.patched:
+        return config
     chosen = target.line.policy_symbols[target.policy]
     return config | {
         f"CONFIG_{symbol}": "y" if symbol == chosen else NOT_SET

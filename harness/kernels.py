@@ -29,6 +29,15 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DebugSettings:
+    """What a debug kernel needs: CPUs, MB of memory (0: as ever), arguments for make."""
+
+    cpus: int
+    memory: int
+    make: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """One machine a line can be built for and booted on."""
 
@@ -45,6 +54,7 @@ class Board:
     cpus: int
     console: str
     append: str
+    debug: DebugSettings
 
     @property
     def compiler(self) -> str:
@@ -66,6 +76,25 @@ class KernelLine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A kernel that differs from the line's own, to be compared with it.
+
+    Only the first ``series_length`` patches are applied (None: all, 0: the kernel
+    as it came, which has neither policies nor our modules); ``configs`` are merged
+    into the board's defconfig, later ones winning.
+    """
+
+    name: str
+    series_length: int | None = None
+    configs: tuple[Path, ...] = ()
+
+    @property
+    def patched(self) -> bool:
+        """Does it have any patch?"""
+        return self.series_length != 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """What is built: a line, for a board, with a policy."""
 
@@ -73,11 +102,22 @@ class Target:
     board: Board
     policy: str
     debug: bool = False
+    variant: Variant | None = None
 
     @property
     def flavour(self) -> str:
-        """Name of the build folder of this board and debug setting."""
-        return f"{self.board.name}-debug" if self.debug else self.board.name
+        """Name of the build folder of this board, variant and debug setting."""
+        parts = [self.board.name]
+        if self.variant is not None:
+            parts.append(self.variant.name)
+        if self.debug:
+            parts.append("debug")
+        return "-".join(parts)
+
+    @property
+    def patched(self) -> bool:
+        """Does the kernel have the policies, and what our modules need?"""
+        return self.variant is None or self.variant.patched
 
     @property
     def name(self) -> str:
@@ -172,6 +212,7 @@ def _line(name: str, table: Mapping[str, Any], *, root: Path) -> KernelLine:
 
 
 def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
+    debug = table.get("debug", {})
     return Board(
         name=name,
         arch=table["arch"],
@@ -186,6 +227,11 @@ def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
         cpus=table["cpus"],
         console=table["console"],
         append=table["append"],
+        debug=DebugSettings(
+            cpus=debug.get("cpus", table["cpus"]),
+            memory=debug.get("memory-mb", 0),
+            make=tuple(debug.get("make", ())),
+        ),
     )
 
 

@@ -44,11 +44,26 @@ PRUNE_OBJECTS = ("-path", "./out-*", "-prune", "-o", "-name", ".git", "-prune")
 
 @dataclass(frozen=True, kw_only=True)
 class PatchRequest:
-    """The source and the line whose series goes on it; ``force`` drops edits, saving them."""
+    """The source and the line whose series goes on it; ``force`` drops edits, saving them.
+
+    With a ``series_length`` only so many patches of the series are applied, to a
+    tree of its own.
+    """
 
     line: KernelLine
     source: Source
     force: bool = False
+    series_length: int | None = None
+
+    @property
+    def series(self) -> tuple[Patch, ...]:
+        """The patches to apply, in order."""
+        return read_series(self.line.patches)[: self.series_length]
+
+    def work(self, layout: Layout) -> Path:
+        """The work folder of the tree."""
+        suffix = "" if self.series_length is None else f"-first-{self.series_length}"
+        return layout.build / f"{self.source.key}{suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +102,7 @@ class Applied:
 
 def apply(request: PatchRequest, *, layout: Layout, stage: Stage) -> PatchedTree:
     """Unpack the source if needed and bring ``src`` to pristine + series + the user's edits."""
-    work = layout.build / request.source.key
-    series = read_series(request.line.patches)
+    work, series = request.work(layout), request.series
     _unpack(request, work, stage=stage)
     if request.force:
         _drop_edits(request, work)
@@ -104,9 +118,9 @@ def apply(request: PatchRequest, *, layout: Layout, stage: Stage) -> PatchedTree
 
 def check(request: PatchRequest, *, layout: Layout, stage: Stage) -> tuple[Patch, ...]:
     """Apply the series with neither fuzz nor offset, writing nowhere; HarnessError if it fails."""
-    series = read_series(request.line.patches)
-    _unpack(request, layout.build / request.source.key, stage=stage)
-    _apply_series(series, request.source, layout.build / request.source.key, strict=True)
+    work, series = request.work(layout), request.series
+    _unpack(request, work, stage=stage)
+    _apply_series(series, request.source, work, strict=True)
     return series
 
 

@@ -56,7 +56,13 @@ def build_kernel(request: PrepareRequest, *, layout: Layout) -> KernelBuild:
     line = request.target.line
     with exclusive(layout):
         source = fetch_source(line, request.source, layout=layout)
-        tree = patch_source(line, source, layout=layout)
+        variant = request.target.variant
+        tree = patch_source(
+            line,
+            source,
+            layout=layout,
+            series_length=variant.series_length if variant else None,
+        )
         with ui.stage("build") as stage:
             kernel = build.build(
                 BuildRequest(tree=tree, target=request.target), layout=layout, stage=stage
@@ -89,12 +95,19 @@ def fetch_busybox(board: Board, given: str | None, *, layout: Layout, update: bo
 
 
 def patch_source(
-    line: KernelLine, source: Source, *, layout: Layout, force: bool = False
+    line: KernelLine,
+    source: Source,
+    *,
+    layout: Layout,
+    force: bool = False,
+    series_length: int | None = None,
 ) -> PatchedTree:
     """The patched tree of a line; says which hunks moved and what was edited by hand."""
     with ui.stage("patch") as stage:
         tree = patch.apply(
-            PatchRequest(line=line, source=source, force=force), layout=layout, stage=stage
+            PatchRequest(line=line, source=source, force=force, series_length=series_length),
+            layout=layout,
+            stage=stage,
         )
         edits = f", {len(tree.edits)} file(s) edited by hand" if tree.edits else ""
         offsets = f", {len(tree.offsets)} hunk(s) at an offset" if tree.offsets else ""

@@ -42,8 +42,10 @@ class BootRequest:
     """What to boot, and how.
 
     ``run_dir`` receives the console's log; ``cpus`` None is the board's default;
-    ``port`` None is any free port of 127.0.0.1.  Without ``heartbeat`` nobody
-    asks the guest whether it lives, which a measurement needs.
+    ``port`` None is any free port of 127.0.0.1; ``memory`` (MB) None is the board's
+    default.  Without ``heartbeat`` nobody asks the guest whether it lives, which a
+    measurement needs; with ``icount`` its clock counts instructions, one a
+    nanosecond, on one CPU.
     """
 
     target: Target
@@ -54,7 +56,9 @@ class BootRequest:
     accel: str = "tcg"
     extra_append: str = ""
     port: int | None = None
+    memory: int | None = None
     heartbeat: bool = True
+    icount: bool = False
 
 
 def boot(request: BootRequest) -> QemuDevice:
@@ -90,12 +94,11 @@ def command_line(request: BootRequest, *, port: int) -> list[str]:
     """QEMU's arguments; the guest reaches nothing but what connects to it."""
     board = request.target.board
     forward = f"hostfwd=tcp:127.0.0.1:{port}-:{GUEST_ADB_PORT}"
-    thread = ",thread=multi" if request.accel == "tcg" else ""
     return [
         board.qemu,
         *board.qemu_args,
-        *("-smp", str(request.cpus or board.cpus)),
-        *("-accel", request.accel + thread),
+        *_memory_arguments(request),
+        *_cpu_arguments(request),
         *("-nographic", "-no-reboot"),
         *("-kernel", str(request.image)),
         *("-initrd", str(request.initramfs)),
@@ -103,6 +106,22 @@ def command_line(request: BootRequest, *, port: int) -> list[str]:
         *("-netdev", f"user,id=net0,restrict=on,{forward}"),
         *("-device", f"{board.net_device},netdev=net0"),
     ]
+
+
+def _memory_arguments(request: BootRequest) -> list[str]:
+    target = request.target
+    memory = request.memory or (target.board.debug.memory if target.debug else 0)
+    return ["-m", str(memory)] if memory else []
+
+
+def _cpu_arguments(request: BootRequest) -> list[str]:
+    """Instructions can only be counted by TCG, on one CPU and in one thread."""
+    if request.icount:
+        return ["-smp", "1", "-accel", "tcg", "-icount", "shift=0"]
+    thread = ",thread=multi" if request.accel == "tcg" else ""
+    board = request.target.board
+    cpus = request.cpus or (board.debug.cpus if request.target.debug else board.cpus)
+    return ["-smp", str(cpus), "-accel", request.accel + thread]
 
 
 class QemuDevice:

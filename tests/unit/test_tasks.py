@@ -19,6 +19,7 @@ from tests.unit.test_process import read_pid, wait_until_dead
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = (
     "adb-shell",
+    "bench",
     "boot",
     "build",
     "clean",

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Builds the debug kernel and boots it for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from harness import commands, qemu
+from harness.commands import Selection
+from harness.device import Device
+from harness.errors import HarnessError
+from harness.layout import Layout
+from harness.pipeline import Prepared
+from harness.qemu import BootRequest
+
+POLICY = "rss"
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Prepared:
+    """Everything to boot; what cannot be built ends the tests."""
+    layout = Layout.default()
+    try:
+        return commands.prepare_all(Selection(debug=True), [POLICY], layout=layout)[POLICY]
+    except HarnessError as error:
+        pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
+
+
+@pytest.fixture(scope="session")
+def start(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Device]:
+    """Boots a device; whoever calls this closes it."""
+    return partial(_start, prepared, tmp_path_factory)
+
+
+def _start(prepared: Prepared, folders: pytest.TempPathFactory) -> Device:
+    return qemu.boot(
+        BootRequest(
+            target=prepared.kernel.target,
+            image=prepared.kernel.image,
+            initramfs=prepared.initramfs.path,
+            run_dir=folders.mktemp("run"),
+        )
+    )

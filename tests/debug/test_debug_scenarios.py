@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The scenarios, and the search for leaks after them, on the debug kernel: no report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.device import Device
+from harness.judge import Status
+from harness.layout import Layout
+from harness.pipeline import Prepared
+from harness.report import failure_lines
+from harness.run import PolicyBuild, Runner
+from harness.scenario import Case, load_scenarios, select_cases
+from tests.debug.conftest import POLICY
+
+pytestmark = pytest.mark.debug
+
+CASES = select_cases(load_scenarios(Layout.default()), policies=[POLICY], debug=True)
+COMMAND = "./run emulator-test --debug-kernel"
+
+
+@pytest.fixture(scope="module")
+def runner(prepared: Prepared, start: Callable[[], Device]) -> Iterator[Runner]:
+    build = PolicyBuild(boot=start, modules=prepared.kernel.modules)
+    with Runner({POLICY: build}, programs=prepared.programs.files) as cases:
+        yield cases
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_scenario(case: Case, runner: Runner) -> None:
+    result = runner.run_case(case)
+    if result.status is not Status.PASSED:
+        pytest.fail("\n".join(failure_lines(result, command=COMMAND)), pytrace=False)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What people can see of limits and kills: the table, the trace event, waiting for a kill."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import pipeline
+from harness.commands import Selection, equip
+from harness.device import Device
+from harness.kernels import Variant, load_kernels
+from harness.kmsg import KillEvent, of_kind, parse
+from harness.layout import Layout
+from harness.pipeline import Prepared, PrepareRequest
+from tests.emulator.conftest import start
+
+pytestmark = pytest.mark.emulator
+
+USER, UID = "u0_a70", 10070
+LIMIT = 30_000_000
+# Two children, of which the larger takes the user over its limit.
+BREACH = f"oom_test_kernelARM -t 1 {USER} {LIMIT} 10000000 25000000"
+EVENTS = "/sys/kernel/tracing/events/oom/user_oom_kill"
+TRACE = "/sys/kernel/tracing/trace"
+MANY = 300
+
+
+@pytest.fixture(scope="module")
+def guest(
+    prepared: Mapping[str, Prepared], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Device]:
+    """A kernel that kills by itself, with programs and modules."""
+    with closing(start(prepared["rss"], tmp_path_factory)) as device:
+        equip(device, prepared["rss"])
+        yield device
+
+
+def run(guest: Device, script: str) -> str:
+    path = "export PATH=/data/local/tmp:$PATH\n"
+    result = guest.shell(["sh", "-c", path + script], timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def last_kill(guest: Device) -> KillEvent:
+    return of_kind(parse(run(guest, "dmesg").splitlines()), KillEvent)[-1]
+
+
+def rows(table: str) -> list[list[str]]:
+    return [line.split() for line in table.splitlines() if line[:1].isdigit()]
+
+
+def test_the_table_counts_kills(guest: Device) -> None:
+    run(guest, f"{BREACH} || true")
+    kill = last_kill(guest)
+    row = next(row for row in rows(run(guest, "cat /proc/mm_limits")) if row[0] == str(UID))
+    assert row[1] == str(LIMIT)
+    assert row[3:] == ["rss", "1", str(kill.pid), "oom_test_kernel"]
+    run(guest, f"mmlimit clear {USER}")
+    assert not rows(run(guest, "mmlimit list"))
+
+
+def test_the_table_can_be_read_by_all_and_written_by_nobody(guest: Device) -> None:
+    assert run(guest, "stat -c %a /proc/mm_limits") == "444\n"
+
+
+def test_the_trace_event_is_the_log_line(guest: Device) -> None:
+    script = f"echo 1 >{EVENTS}/enable; echo >{TRACE}; {BREACH}; mmlimit clear {USER};"
+    trace = run(guest, f"{script} echo 0 >{EVENTS}/enable; cat {TRACE}")
+    (line,) = (line for line in trace.splitlines() if " user_oom_kill: " in line)
+    fields = dict(re.findall(r"(\w+)=(\w+)", line.split("user_oom_kill: ")[1]))
+    kill = last_kill(guest)
+    assert fields["uid"] == str(kill.uid)
+    assert fields["uRSS"] == str(kill.user_rss)
+    assert fields["mm_max"] == str(kill.mm_max)
+    assert fields["pid"] == str(kill.pid)
+    assert fields["pRSS"] == str(kill.process_rss)
+
+
+def test_whoever_waits_is_woken_by_a_change_and_by_a_kill(guest: Device) -> None:
+    # Shown at once, at the set, at the kill: the fourth would wait for ever.
+    shown = run(
+        guest,
+        "mmlimit watch 2 >/tmp/watched & watcher=$!; sleep 0.5;"
+        f" {BREACH} >/tmp/breach; wait $watcher; cat /tmp/watched; mmlimit clear {USER}",
+    )
+    kills = [row[4] for row in rows(shown) if row[0] == str(UID)]
+    assert kills == ["0", "1"]
+
+
+def test_a_long_table(tmp_path_factory: pytest.TempPathFactory) -> None:
+    layout = Layout.default()
+    variant = Variant(name="long-table", configs=(Path(__file__).with_name("long_table.config"),))
+    target = replace(Selection().target(load_kernels(layout), "rss"), variant=variant)
+    ready = pipeline.prepare(PrepareRequest(target=target), layout=layout)
+    with closing(start(ready, tmp_path_factory)) as device:
+        equip(device, ready)
+        # Each limit that is set logs all of them.
+        run(device, "dmesg -n 1")
+        script = (
+            f"mm_bench -l {MANY} -r 1 setuid >/dev/null & bench=$!; sleep 0.2;"
+            f" while [ $(grep -c ^20 /proc/mm_limits) -lt {MANY} ] && kill -0 $bench; do"
+            " sleep 0.1; done; grep -c ^20 /proc/mm_limits; wait $bench"
+        )
+        assert run(device, script).split()[-1] == str(MANY)
+        assert not rows(run(device, "cat /proc/mm_limits"))
