@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the kernel shows of processes, limits and kills. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@
 
 #include "mm_user.h"
 #include "referee.h"
+
+#define REST_TRIES	5000	/* of 2 ms */
 
 static int log_fd = -1;
 
@@ -43,9 +46,43 @@ static long long cpu_time(pid_t pid)
 	return used.tv_sec * 1000000000LL + used.tv_nsec;
 }
 
+/* A thread that has not run yet is not asleep: it will still touch pages. */
+static bool all_asleep(pid_t pid)
+{
+	char path[300], state = 'S';
+	struct dirent *entry;
+	DIR *threads;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	threads = opendir(path);
+	if (!threads)
+		wrong("%s: %s", path, strerror(errno));
+	while (state == 'S' && (entry = readdir(threads))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", pid,
+			 entry->d_name);
+		file = fopen(path, "re");
+		if (!file || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+			state = '?';
+		if (file)
+			fclose(file);
+	}
+	closedir(threads);
+	return state == 'S';
+}
+
 /* smaps looks at the page tables, not at the counters that are in question. */
 void recount(struct process *p)
 {
+	int tries;
+
+	for (tries = 0; !all_asleep(p->pid); tries++) {
+		if (tries == REST_TRIES)
+			wrong("process %d does not come to rest", p->pid);
+		usleep(2000);
+	}
 	p->rss = sum_kb(p->pid, "smaps", "Rss:") / 4;
 	p->tables = sum_kb(p->pid, "status", "VmPTE:") / 4;
 	p->cpu = cpu_time(p->pid);
