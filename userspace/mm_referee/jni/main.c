@@ -190,30 +190,38 @@ static long judge_log(uid_t uid, unsigned long max, struct process *grower,
 static void judge_until_settled(uid_t uid, unsigned long max,
 				struct process *grower, long growth)
 {
+	struct process before = {}, now;
 	long late = now_ms() + LATE_MS;
-	bool growing = grower;
+	bool growing = grower, settled = false;
 
+	if (grower)
+		before = *grower;
 	for (;;) {
-		judge_log(uid, max, growing ? grower : NULL, growth);
-		if (growing && !grower->alive)
+		/* A kill may be of any moment since the growth began. */
+		judge_log(uid, max, grower, growth);
+		if (growing && (!grower->alive || answer_grow(grower)))
 			growing = false;
-		if (growing && answer_grow(grower)) {
-			/* A last look: it has slept since it answered. */
-			judge_log(uid, max, grower, growth);
-			growing = false;
-			if (grower->alive)
-				recount(grower);
+		settled = !growing;
+		if (settled && grower && grower->alive) {
+			settled = try_recount(grower);
+			now = *grower;
+			settled = settled && !is_over(uid, max);
+			*grower = before;
+		} else if (settled) {
+			settled = !is_over(uid, max);
 		}
-		if (!growing && !is_over(uid, max))
+		if (settled)
 			break;
 		if (now_ms() > late)
 			wrong("uid %u has %ld pages of %ld, and nobody is killed",
 			      uid, usage_of(uid, NULL), (long)(max / PAGE));
 		usleep(2000);
 	}
-	if (judge_log(uid, max, NULL, 0))
+	if (judge_log(uid, max, grower, growth))
 		wrong("uid %u was within its limit, and a process was killed",
 		      uid);
+	if (grower && grower->alive)
+		*grower = now;
 }
 
 /* The count must be what the page tables of those that are left say. */

@@ -18,35 +18,37 @@
 static int log_fd = -1;
 
 /* The sum of a field, in kB, over all lines of a file of a process. */
-static long sum_kb(pid_t pid, const char *name, const char *field)
+static bool sum_kb(pid_t pid, const char *name, const char *field, long *sum)
 {
 	char path[64], line[256];
-	long kb, sum = 0;
 	FILE *file;
+	long kb;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	file = fopen(path, "re");
 	if (!file)
-		wrong("%s: %s", path, strerror(errno));
+		return false;
+	*sum = 0;
 	while (fgets(line, sizeof(line), file))
 		if (!strncmp(line, field, strlen(field)) &&
 		    sscanf(line + strlen(field), "%ld", &kb) == 1)
-			sum += kb;
+			*sum += kb;
 	fclose(file);
-	return sum;
+	return true;
 }
 
-static long long cpu_time(pid_t pid)
+static bool cpu_time(pid_t pid, long long *ns)
 {
 	struct timespec used;
 	clockid_t clock;
 
 	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
-		wrong("the CPU time of process %d cannot be read", pid);
-	return used.tv_sec * 1000000000LL + used.tv_nsec;
+		return false;
+	*ns = used.tv_sec * 1000000000LL + used.tv_nsec;
+	return true;
 }
 
-/* A thread that has not run yet is not asleep: it will still touch pages. */
+/* A thread that has not run yet, or one that is being killed, is not asleep. */
 static bool all_asleep(pid_t pid)
 {
 	char path[300], state = 'S';
@@ -57,7 +59,7 @@ static bool all_asleep(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	threads = opendir(path);
 	if (!threads)
-		wrong("%s: %s", path, strerror(errno));
+		return false;
 	while (state == 'S' && (entry = readdir(threads))) {
 		if (entry->d_name[0] == '.')
 			continue;
@@ -74,18 +76,30 @@ static bool all_asleep(pid_t pid)
 }
 
 /* smaps looks at the page tables, not at the counters that are in question. */
+bool try_recount(struct process *p)
+{
+	struct process seen = *p;
+
+	if (!all_asleep(p->pid) ||
+	    !sum_kb(p->pid, "smaps", "Rss:", &seen.rss) ||
+	    !sum_kb(p->pid, "status", "VmPTE:", &seen.tables) ||
+	    !cpu_time(p->pid, &seen.cpu) || !all_asleep(p->pid))
+		return false;
+	seen.rss /= 4;
+	seen.tables /= 4;
+	*p = seen;
+	return true;
+}
+
 void recount(struct process *p)
 {
 	int tries;
 
-	for (tries = 0; !all_asleep(p->pid); tries++) {
+	for (tries = 0; !try_recount(p); tries++) {
 		if (tries == REST_TRIES)
 			wrong("process %d does not come to rest", p->pid);
 		usleep(2000);
 	}
-	p->rss = sum_kb(p->pid, "smaps", "Rss:") / 4;
-	p->tables = sum_kb(p->pid, "status", "VmPTE:") / 4;
-	p->cpu = cpu_time(p->pid);
 }
 
 bool read_counted(uid_t uid, unsigned long *bytes)

@@ -60,8 +60,9 @@ void retire(struct process *p);		/* end it and all that share its memory */
 void bury(struct process *p);		/* it has been killed: wait for its end */
 void end_all(void);
 
-/* procfs.c: recount; the limit's row; the log. */
+/* procfs.c: recount once it sleeps (try: if it does); the limit's row; the log. */
 void recount(struct process *p);
+bool try_recount(struct process *p);
 bool read_counted(uid_t uid, unsigned long *bytes);
 long total_pages(void);
 void open_log(void);
