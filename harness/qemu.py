@@ -25,6 +25,8 @@ READY = "guest: ready"
 
 # From the start of QEMU to adbd, under TCG on a busy machine; usually 2 to 4 s.
 BOOT_SECONDS = 60.0
+# A debug kernel takes half a minute, and on a busy machine more.
+DEBUG_BOOT_SECONDS = 240.0
 # A kernel that hangs says nothing; a slow one goes on talking.
 SILENT_SECONDS = 20.0
 
@@ -156,7 +158,8 @@ class QemuDevice:
         started = time.monotonic()
         self._console = Console(self._argv, log=run_dir / "console.log")
         self._server = AdbServer(run_dir / "adb")
-        self._console.wait_for(READY, timeout=BOOT_SECONDS, silence=SILENT_SECONDS)
+        patience = DEBUG_BOOT_SECONDS if self._request.target.debug else BOOT_SECONDS
+        self._console.wait_for(READY, timeout=patience, silence=SILENT_SECONDS)
         self._link = AdbLink(self._server, self.serial)
         try:
             self._link.connect(check=self._console.check)
