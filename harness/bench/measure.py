@@ -165,9 +165,17 @@ def _run_boot(
     with closing(boot(Boot(kernel=kernel, append=append, cpus=1, icount=True))) as device:
         _quieten(device)
         _run(device, WARM_UP)
+        measure = partial(_measure_variant, plan, device=device, found=found, stage=stage)
+        # First what each boot repeats: what ran before decides how memory lies.
         for variant in _variants(plan, kernel, append):
-            _measure_variant(plan, variant, device, found, number, stage=stage)
-        if kernel == "patched" and number == 0:
+            measure(variant, variant.repeated, variant.processes[0])
+        if number > 0:
+            return found
+        for variant in _variants(plan, kernel, append):
+            measure(variant, variant.unrepeated, variant.processes[0])
+            for processes in variant.processes[1:]:
+                measure(variant, variant.workloads, processes)
+        if kernel == "patched":
             _measure_kills(plan, device, found, stage=stage)
     return found
 
@@ -186,18 +194,23 @@ def _quieten(device: Device) -> None:
 
 
 def _measure_variant(
-    plan: Plan, variant: Variant, device: Device, found: Measurements, boot: int, *, stage: Stage
+    plan: Plan,
+    variant: Variant,
+    workloads: Sequence[str],
+    processes: int,
+    device: Device,
+    found: Measurements,
+    *,
+    stage: Stage,
 ) -> None:
-    """All numbers in the first boot; in the second, pages alone, to see whether they repeat."""
-    repeated = [name for name in variant.workloads if name in ("page", "churn")]
-    workloads = variant.workloads if boot == 0 else repeated
-    for processes in variant.processes if boot == 0 else variant.processes[:1]:
-        stage.update(f"{variant.name}, {processes} processes")
-        rounds = variant.rounds or plan.rounds
-        options = [*variant.options, "-r", str(rounds), "-p", str(processes)]
-        output = _run(device, [*options, *workloads], memory_max=variant.memory_max)
-        for part, value in parse_figures(output):
-            found.add(Key(variant.name, processes, part), value)
+    if not workloads:
+        return
+    stage.update(f"{variant.name}, {processes} processes")
+    rounds = variant.rounds or plan.rounds
+    options = [*variant.options, "-r", str(rounds), "-p", str(processes)]
+    output = _run(device, [*options, *workloads], memory_max=variant.memory_max)
+    for part, value in parse_figures(output):
+        found.add(Key(variant.name, processes, part), value)
 
 
 def _measure_kills(plan: Plan, device: Device, found: Measurements, *, stage: Stage) -> None:

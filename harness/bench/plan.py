@@ -15,6 +15,7 @@ from harness.layout import Layout
 
 PLAN = "bench/plan.toml"
 FEW_PROCESSES = 10
+REPEATED = ("page", "churn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,16 @@ class Variant:
     memory_max: str | None
     rounds: int | None
     quick: bool
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """The workloads by which boots are compared: those that count pages."""
+        return tuple(name for name in self.workloads if name in REPEATED)
+
+    @property
+    def unrepeated(self) -> tuple[str, ...]:
+        """The others."""
+        return tuple(name for name in self.workloads if name not in REPEATED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +146,7 @@ def _shortened(plan: Plan, data: Mapping[str, Any]) -> Plan:
         variants=tuple(
             replace(
                 variant,
-                workloads=tuple(name for name in variant.workloads if name in ("page", "churn")),
+                workloads=variant.repeated,
                 processes=variant.processes[:1],
             )
             for variant in plan.variants

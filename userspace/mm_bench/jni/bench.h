@@ -18,8 +18,8 @@
 /* CLOCK_MONOTONIC_RAW in ns; with -icount shift=0, instructions. */
 long long now(void);
 
-/* Sleeping starts what follows at the same distance from the timer tick. */
-void align(void);
+/* Let what is going on come to an end: who sleeps leaves nothing uncounted. */
+void settle(void);
 
 /* The most anybody is limited to who is not to notice. */
 #define FAR_LIMIT	2000000000UL

@@ -109,10 +109,10 @@ static struct longest breach(long threads, void *memory)
 	if (set_mm_limits(BENCH_UID, FAR_LIMIT) < 0)
 		fail("set_mm_limits");
 	/* What has gone to sleep has nothing left that is not counted. */
-	align();
+	settle();
 	if (set_mm_limits(BENCH_UID, counted_bytes() + ROOM * PAGE) < 0)
 		fail("set_mm_limits");
-	align();
+	settle();
 	if (threads > 1)
 		run_threads(threads, ROOM / threads + BEYOND);
 	else
@@ -131,7 +131,7 @@ static void collect(pid_t victim, long number)
 				return;
 			break;
 		}
-		align();
+		settle();
 	}
 	complain("mm_bench: the victim of breach %ld was not killed", number);
 	kill(victim, SIGKILL);

@@ -45,5 +45,5 @@ void gather_crowd(long count, uid_t owner)
 	}
 	close(ready[0]);
 	close(ready[1]);
-	align();
+	settle();
 }

@@ -2,8 +2,9 @@
 /*
  * mm_bench [OPTION]... WORKLOAD... - what do per-user limits cost?
  *
- * Runs workloads with the real uid BENCH_UID and prints the least that one round
- * took, in instructions if the guest's clock counts those (-icount shift=0):
+ * Runs workloads with the real uid BENCH_UID and prints the least they took, timer
+ * ticks left out, in instructions if the guest's clock counts those (-icount
+ * shift=0):
  *
  *   figure NAME VALUE
  *
@@ -45,7 +46,7 @@ long long now(void)
 	return at.tv_sec * 1000000000LL + at.tv_nsec;
 }
 
-void align(void)
+void settle(void)
 {
 	usleep(20000);
 }
@@ -82,8 +83,7 @@ static void set_near_limit(void)
 {
 	hold_memory();
 	limit(BENCH_UID, FAR_LIMIT);
-	/* What goes to sleep leaves nothing that is not counted. */
-	align();
+	settle();
 	limit(BENCH_UID, (counted_bytes() + CHURN_PAGES * PAGE) / 99 * 100);
 }
 

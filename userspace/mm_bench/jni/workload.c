@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What is measured.  A workload does its work once and returns how long the
- * parts of it took; the least of many rounds is the one with fewest interrupts.
+ * What is measured.  A round of a workload is many laps, each shorter than the
+ * time between two timer ticks, and of each lap the fastest of all rounds counts:
+ * so no tick is in the figure, where a whole round always has two or three.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +20,40 @@
 #define FORK_PAGES	2560UL	/* 10 MB */
 #define OPERATIONS	16	/* of fork, of exec in one round */
 #define SETUIDS		256
+#define LAPS		32	/* at most */
+#define LAP_PAGES	(PAGES / 8)
 #define FILE_NAME	"/tmp/mm_bench"
 
-struct parts {
-	long long first, second;	/* ns */
+struct laps {
+	size_t count;
+	long long last, fastest[LAPS];	/* ns */
 };
+
+static void start(struct laps *laps)
+{
+	laps->count = 0;
+	laps->last = now();
+}
+
+static void lap(struct laps *laps)
+{
+	long long at = now(), took = at - laps->last;
+	long long *fastest = &laps->fastest[laps->count++];
+
+	if (!*fastest || took < *fastest)
+		*fastest = took;
+	laps->last = at;
+}
+
+static long long sum(const struct laps *laps)
+{
+	long long all = 0;
+	size_t i;
+
+	for (i = 0; i < laps->count; i++)
+		all += laps->fastest[i];
+	return all;
+}
 
 static void *map(size_t pages)
 {
@@ -44,15 +73,18 @@ static void touch(volatile char *at, size_t pages)
 		at[i * PAGE] = 1;
 }
 
-static struct parts page(void)
+static void page(struct laps *laps)
 {
 	char *at = map(PAGES);
-	long long start = now(), touched;
+	size_t i;
 
-	touch(at, PAGES);
-	touched = now();
+	start(laps);
+	for (i = 0; i < PAGES; i += LAP_PAGES) {
+		touch(at + i * PAGE, LAP_PAGES);
+		lap(laps);
+	}
 	munmap(at, PAGES * PAGE);
-	return (struct parts){ touched - start, now() - touched };
+	lap(laps);
 }
 
 /* So much that one percent of it is more than what is not counted yet. */
@@ -66,20 +98,20 @@ void hold_memory(void)
 		fail("mmap");
 }
 
-static struct parts churn(void)
+static void churn(struct laps *laps)
 {
-	long long start;
 	unsigned long i;
 	char *at;
 
 	hold_memory();
-	start = now();
-	for (i = 0; i < PAGES / CHURN_PAGES; i++) {
+	start(laps);
+	for (i = CHURN_PAGES; i <= PAGES; i += CHURN_PAGES) {
 		at = map(CHURN_PAGES);
 		touch(at, CHURN_PAGES);
 		munmap(at, CHURN_PAGES * PAGE);
+		if (i % LAP_PAGES == 0)
+			lap(laps);
 	}
-	return (struct parts){ now() - start, 0 };
 }
 
 /* Made once; what is measured is mapping pages that are in the cache. */
@@ -103,22 +135,22 @@ static int cached_file(void)
 	return fd;
 }
 
-static struct parts file(void)
+static void file(struct laps *laps)
 {
 	volatile char *at = mmap(NULL, PAGES * PAGE, PROT_READ, MAP_SHARED,
 				 cached_file(), 0);
-	long long start = now(), touched;
 	unsigned long i;
-	char sum = 0;
 
 	if (at == MAP_FAILED)
 		fail("mmap");
-	for (i = 0; i < PAGES; i++)
-		sum += at[i * PAGE];
-	touched = now();
+	start(laps);
+	for (i = 1; i <= PAGES; i++) {
+		(void)at[(i - 1) * PAGE];
+		if (i % LAP_PAGES == 0)
+			lap(laps);
+	}
 	munmap((void *)at, PAGES * PAGE);
-	(void)sum;
-	return (struct parts){ touched - start, now() - touched };
+	lap(laps);
 }
 
 static void wait_for(pid_t pid)
@@ -129,32 +161,31 @@ static void wait_for(pid_t pid)
 		fail("child");
 }
 
-static struct parts fork_exit(void)
+static void fork_exit(struct laps *laps)
 {
 	static char *memory;
-	long long start;
 	pid_t pid;
 	int i;
 
 	if (!memory)
 		memory = map(FORK_PAGES);
 	touch(memory, FORK_PAGES);
-	start = now();
+	start(laps);
 	for (i = 0; i < OPERATIONS; i++) {
 		pid = fork();
 		if (!pid)
 			_exit(0);
 		wait_for(pid);
+		lap(laps);
 	}
-	return (struct parts){ now() - start, 0 };
 }
 
-static struct parts exec(void)
+static void exec(struct laps *laps)
 {
-	long long start = now();
 	pid_t pid;
 	int i;
 
+	start(laps);
 	for (i = 0; i < OPERATIONS; i++) {
 		pid = vfork();
 		if (!pid) {
@@ -162,56 +193,45 @@ static struct parts exec(void)
 			_exit(1);
 		}
 		wait_for(pid);
+		lap(laps);
 	}
-	return (struct parts){ now() - start, 0 };
 }
 
 /* To another user and back. */
-static struct parts setuid_back(void)
+static void setuid_back(struct laps *laps)
 {
-	long long start = now();
 	int i;
 
+	start(laps);
 	for (i = 0; i < SETUIDS; i++)
 		if (setresuid(SPARE_UID, -1, -1) ||
 		    setresuid(BENCH_UID, -1, -1))
 			fail("setresuid");
-	return (struct parts){ now() - start, 0 };
+	lap(laps);
 }
 
 static const struct workload {
 	const char *name;
-	struct parts (*run)(void);
-	double per;		/* what one round is divided by */
-	const char *parts[2];	/* what they are called, if they are shown */
+	void (*run)(struct laps *laps);	/* one round */
+	double per;		/* what the sum of the laps is divided by */
 } workloads[] = {
-	{ "page", page, PAGES, { "fault", "unmap" } },
-	{ "churn", churn, PAGES, { NULL, NULL } },
-	{ "file", file, PAGES, { NULL, NULL } },
-	{ "fork", fork_exit, OPERATIONS, { NULL, NULL } },
-	{ "exec", exec, OPERATIONS, { NULL, NULL } },
-	{ "setuid", setuid_back, SETUIDS, { NULL, NULL } },
+	{ "page", page, PAGES },
+	{ "churn", churn, PAGES },
+	{ "file", file, PAGES },
+	{ "fork", fork_exit, OPERATIONS },
+	{ "exec", exec, OPERATIONS },
+	{ "setuid", setuid_back, SETUIDS },
 };
 
 static void measure(const struct workload *workload, long rounds)
 {
-	struct parts best = { LLONG_MAX / 2, 0 }, one;
-	long i;
+	struct laps laps = { 0 };
 
-	for (i = 0; i < rounds; i++) {
-		align();
-		one = workload->run();
-		if (one.first + one.second < best.first + best.second)
-			best = one;
+	while (rounds-- > 0) {
+		settle();
+		workload->run(&laps);
 	}
-	say("figure %s %.3f", workload->name,
-	    (best.first + best.second) / workload->per);
-	if (workload->parts[0]) {
-		say("figure %s %.3f", workload->parts[0],
-		    best.first / workload->per);
-		say("figure %s %.3f", workload->parts[1],
-		    best.second / workload->per);
-	}
+	say("figure %s %.3f", workload->name, sum(&laps) / workload->per);
 }
 
 static void read_all_the_time(pid_t parent)
@@ -236,9 +256,8 @@ static void read_all_the_time(pid_t parent)
  */
 static void measure_reader(long rounds)
 {
-	double best[2] = { LLONG_MAX, LLONG_MAX };
 	pid_t parent = getpid(), reader = fork();
-	struct parts one;
+	struct laps laps[2] = { 0 };
 	long i;
 
 	if (reader < 0)
@@ -247,15 +266,13 @@ static void measure_reader(long rounds)
 		read_all_the_time(parent);
 	for (i = 0; i < 2 * rounds; i++) {
 		kill(reader, i % 2 ? SIGCONT : SIGSTOP);
-		align();
-		one = page();
-		if (one.first + one.second < best[i % 2])
-			best[i % 2] = one.first + one.second;
+		settle();
+		page(&laps[i % 2]);
 	}
 	kill(reader, SIGKILL);
 	waitpid(reader, NULL, 0);
-	say("figure unread %.3f", best[0] / PAGES);
-	say("figure read %.3f", best[1] / PAGES);
+	say("figure unread %.3f", (double)sum(&laps[0]) / PAGES);
+	say("figure read %.3f", (double)sum(&laps[1]) / PAGES);
 }
 
 bool run_workload(const char *name, long rounds)
