@@ -109,8 +109,8 @@ def test_quick_keeps_the_main_figures() -> None:
     ("old", "new", "said"),
     [
         ('kernel = "memcg"', 'kernel = "memgc"', "no kernel 'memgc'"),
-        ("rounds = 12", "rundes = 12", "'rounds' is missing"),
-        ("rounds = 12", "rounds = = 12", "plan.toml"),
+        ("rounds = 20", "rundes = 12", "'rounds' is missing"),
+        ("rounds = 20", "rounds = = 12", "plan.toml"),
         ("breaches = 50", "breeches = 50", "breeches"),
     ],
 )
