@@ -218,8 +218,8 @@ def _observe(guest: _Guest, case: Case) -> Observation:
     if daemon_pid is not None:
         guest.device.shell(["kill", "-TERM", str(daemon_pid)], timeout=COMMAND_TIMEOUT_S)
     after, leftovers = _settle(guest, daemon_pid)
-    if not scenario.modules_loaded and not guest.missing_modules(after):
-        guest.reload_modules()
+    if not guest.missing_modules(after):
+        guest.reload_modules()  # so that the sweep is logged
     _sweep_limits(guest, scenario)
     text = guest.marked_log(marker("end", scenario.name, token))
 

@@ -239,6 +239,7 @@ void start_sharer(struct process *p)
 	struct process *other = add_process(pid, p->uid, p->mm);
 
 	other->adj = p->adj;
+	other->contested = p->contested;
 }
 
 void start_thread(struct process *p)
@@ -246,20 +247,28 @@ void start_thread(struct process *p)
 	tell(p, THREAD, 0);
 }
 
-/* The kernel gives it to all that share the memory. */
-void set_adj(struct process *p, int adj)
+static void write_adj(const struct process *p, int adj)
 {
 	char path[64];
 	FILE *file;
-	int i;
 
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", p->pid);
 	file = fopen(path, "we");
 	if (!file || fprintf(file, "%d", adj) < 0 || fclose(file))
 		wrong("%s: %s", path, strerror(errno));
-	for (i = 0; i < nr_processes; i++)
-		if (processes[i].mm == p->mm)
-			processes[i].adj = adj;
+}
+
+/* Since Linux 4.8 the kernel itself gives it to all that share the memory. */
+void set_adj(struct process *p, int adj)
+{
+	int i;
+
+	for (i = 0; i < nr_processes; i++) {
+		if (!processes[i].alive || processes[i].mm != p->mm)
+			continue;
+		write_adj(&processes[i], adj);
+		processes[i].adj = adj;
+	}
 }
 
 /* A killed process goes by itself; its memory may take a moment. */

@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include <limits.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <sys/utsname.h>
 
 #include "referee.h"
 
@@ -54,7 +56,36 @@ bool can_be_killed(uid_t uid)
 	return false;
 }
 
-/* As the policy scores it: pages, or ms. */
+/* Until Linux 3.6 badness was in thousandths of memory; since then, in pages. */
+static bool badness_is_in_pages(void)
+{
+	int major = 0, minor = 0;
+	struct utsname kernel;
+
+	uname(&kernel);
+	sscanf(kernel.release, "%d.%d", &major, &minor);
+	return major > 3 || (major == 3 && minor >= 6);
+}
+
+static long badness(const struct process *p)
+{
+	long points;
+
+	if (badness_is_in_pages())
+		return p->rss + p->tables_kb / 4 +
+		       p->adj * (total_pages() / 1000);
+	/* A page table was 2 KB and counted as a page. */
+	points = (p->rss + p->tables_kb / 2) * 1000 / total_pages() + p->adj;
+	return points < 1 ? 1 : points > 1000 ? 1000 : points;
+}
+
+/* What so many pages more can add to the badness of a process, at most. */
+static long badness_of_pages(long pages)
+{
+	return badness_is_in_pages() ? pages : pages * 1000 / total_pages() + 1;
+}
+
+/* As the policy scores it: pages, ms, or badness. */
 static long score(const struct process *p, enum policy policy)
 {
 	switch (policy) {
@@ -63,7 +94,7 @@ static long score(const struct process *p, enum policy policy)
 	case POLICY_RUNTIME:
 		return p->cpu / 1000000;
 	case POLICY_BADNESS:
-		return p->rss + p->tables + p->adj * (total_pages() / 1000);
+		return badness(p);
 	}
 	return 0;
 }
@@ -160,6 +191,6 @@ void judge_kill(const struct kill *kill, uid_t uid, unsigned long max,
 	else
 		judge_choice(victim, policy, grower,
 			     policy == POLICY_RUNTIME ? SLACK_MS :
-			     growth + SLACK_PAGES, kill->score);
+			     badness_of_pages(growth + SLACK_PAGES), kill->score);
 	bury_all_with(victim->mm);
 }

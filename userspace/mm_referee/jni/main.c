@@ -146,19 +146,6 @@ static void limit(uid_t uid, unsigned long bytes)
 		wrong("set_mm_limits(%u, %lu) failed", uid, bytes);
 }
 
-static struct process *some_leader_of(uid_t uid)
-{
-	int i, start = below(nr_processes);
-
-	for (i = 0; i < nr_processes; i++) {
-		struct process *p = &processes[(start + i) % nr_processes];
-
-		if (p->uid == uid && p->leads)
-			return p;
-	}
-	return NULL;
-}
-
 static long now_ms(void)
 {
 	struct timespec at;
@@ -224,6 +211,21 @@ static void judge_until_settled(uid_t uid, unsigned long max,
 		*grower = now;
 }
 
+/*
+ * Memory that another user has as well when a limit is set is charged to nobody
+ * from then on, also when it is one user's alone again.
+ */
+static void mark_contested(uid_t uid)
+{
+	int i, k;
+
+	for (i = 0; i < nr_processes; i++)
+		for (k = 0; k < nr_processes; k++)
+			if (processes[i].mm == processes[k].mm &&
+			    processes[i].uid == uid && processes[k].uid != uid)
+				processes[i].contested = processes[k].contested = true;
+}
+
 /* The count must be what the page tables of those that are left say. */
 static void compare_count(uid_t uid)
 {
@@ -232,9 +234,9 @@ static void compare_count(uid_t uid)
 	int i, tries;
 
 	for (i = 0; i < nr_processes; i++)
-		if (processes[i].alive && processes[i].uid != uid &&
-		    some_leader_of(uid) && usage_of(uid, &processes[i]) != expected)
-			return; /* shared with another user: not charged */
+		if (processes[i].alive && processes[i].uid == uid &&
+		    processes[i].contested)
+			return;
 	for (tries = 0; tries < COUNT_TRIES; tries++) {
 		if (!read_counted(uid, &counted))
 			wrong("uid %u is not in /proc/mm_limits", uid);
@@ -280,6 +282,7 @@ static void breach(void)
 
 	/* From here on all sleep; with a limit, what they cached is flushed. */
 	limit(uid, FAR_LIMIT);
+	mark_contested(uid);
 	usleep(10000);
 	for (i = 0; i < nr_processes; i++)
 		recount(&processes[i]);

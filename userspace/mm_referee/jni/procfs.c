@@ -82,11 +82,10 @@ bool try_recount(struct process *p)
 
 	if (!all_asleep(p->pid) ||
 	    !sum_kb(p->pid, "smaps", "Rss:", &seen.rss) ||
-	    !sum_kb(p->pid, "status", "VmPTE:", &seen.tables) ||
+	    !sum_kb(p->pid, "status", "VmPTE:", &seen.tables_kb) ||
 	    !cpu_time(p->pid, &seen.cpu) || !all_asleep(p->pid))
 		return false;
 	seen.rss /= 4;
-	seen.tables /= 4;
 	*p = seen;
 	return true;
 }
@@ -135,11 +134,56 @@ long total_pages(void)
 	return kb / 4;
 }
 
+/* What has been read of the kernel's log and not been looked at, as text. */
+static char unread[4096];
+static size_t nr_unread;
+
+/* False if there is no more at the moment. */
+static bool read_log(void)
+{
+	size_t room = sizeof(unread) - nr_unread;
+	ssize_t length = read(log_fd, unread + nr_unread, room);
+
+	if (length < 0 && errno == EAGAIN)
+		return false;
+	if (length < 0)
+		wrong("/proc/kmsg: %s", strerror(errno));
+	nr_unread += length;
+	return length > 0;
+}
+
+/*
+ * /dev/kmsg can be read since Linux 3.5 only.  Nobody else reads this one in our
+ * guest, and what is read here stays in the log for dmesg.
+ */
 void open_log(void)
 {
-	log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (log_fd < 0 || lseek(log_fd, 0, SEEK_END) < 0)
-		wrong("/dev/kmsg: %s", strerror(errno));
+	log_fd = open("/proc/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (log_fd < 0)
+		wrong("/proc/kmsg: %s", strerror(errno));
+	while (read_log())
+		nr_unread = 0;
+}
+
+/* The next line's text, without "<3>[  12.345678] "; false if there is none yet. */
+static bool next_line(char *line, size_t size)
+{
+	char *end, *text;
+	size_t length;
+
+	while (!(end = memchr(unread, '\n', nr_unread))) {
+		if (nr_unread == sizeof(unread))
+			nr_unread = 0; /* no line of ours is that long */
+		if (!read_log())
+			return false;
+	}
+	*end = '\0';
+	length = end + 1 - unread;
+	text = strstr(unread, "] ");
+	snprintf(line, size, "%s", text ? text + 2 : unread);
+	nr_unread -= length;
+	memmove(unread, unread + length, nr_unread);
+	return true;
 }
 
 static bool field(const char *text, const char *name, unsigned long *value)
@@ -173,19 +217,10 @@ static bool parse_kill(const char *text, struct kill *kill)
 
 bool next_kill(struct kill *kill)
 {
-	char record[1024];
-	const char *text;
-	ssize_t length;
+	char line[sizeof(unread)];
 
-	for (;;) {
-		length = read(log_fd, record, sizeof(record) - 1);
-		if (length < 0 && errno == EAGAIN)
-			return false;
-		if (length < 0)
-			wrong("/dev/kmsg: %s", strerror(errno));
-		record[length] = '\0';
-		text = strchr(record, ';');
-		if (text && parse_kill(text + 1, kill))
+	while (next_line(line, sizeof(line)))
+		if (parse_kill(line, kill))
 			return true;
-	}
+	return false;
 }

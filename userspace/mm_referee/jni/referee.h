@@ -21,8 +21,10 @@ struct process {
 	int mm;			/* processes with the same number share memory */
 	bool alive;
 	bool leads;		/* can be told what to do; a sharer cannot */
+	bool contested;		/* its memory may have stopped being charged */
 	int adj;		/* oom_score_adj */
-	long rss, tables;	/* pages: resident, of page tables */
+	long rss;		/* resident, in pages */
+	long tables_kb;		/* of page tables, in KB */
 	long long cpu;		/* ns */
 	int command, answer;	/* pipes */
 };
