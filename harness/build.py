@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import configure, process, stamp
+from harness import compiler, configure, process, stamp
 from harness.configure import ConfiguredTree, ConfigureRequest
 from harness.errors import HarnessError
-from harness.kernels import Board, Target
+from harness.kernels import Target
 from harness.layout import Layout
 from harness.patch import PatchedTree
 from harness.ui import Stage
@@ -77,7 +77,8 @@ class KernelBuild:
 def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild:
     """Build what is not built yet; HarnessError shows the compile error and the command."""
     target, tree = request.target, request.tree
-    _require_compiler(target.board)
+    compiler.require(target.board)
+    process.require("make")
     wanted = _identity(request, layout=layout)
     record = stamp.Stamp(tree.work / target.flavour / target.policy / "build.json")
     kernel = _result(request, record)
@@ -87,7 +88,6 @@ def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild
     ccache = _ccache_environment(layout)
     configured = configure.configure(
         ConfigureRequest(tree=tree, target=target),
-        layout=layout,
         make=make,
         env=ccache,
         stage=stage,
@@ -95,7 +95,7 @@ def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild
     _touch_reverted(configured)
     record.clear()
     log = tree.work / target.flavour / "build.log"
-    goals = [target.board.kernel_target, "modules", "headers"]
+    goals = [target.board.kernel_target, "modules", target.line.goals.headers]
     output = _make([*make, *goals], log=log, env=ccache, stage=stage)
     modules = tree.work / target.flavour / "modules"
     if target.patched:
@@ -181,27 +181,16 @@ def _error_context(output: Sequence[str], number: int) -> list[str]:
     return list(output[start:end])
 
 
-def _require_compiler(board: Board) -> None:
-    process.require(
-        board.compiler,
-        hint=f"it builds kernels for {board.name}; on Debian:"
-        f" sudo apt-get install gcc-{board.cross_compile.rstrip('-')}",
-    )
-    process.require("make")
-
-
 def _identity(request: BuildRequest, *, layout: Layout) -> str:
     """Everything the result depends on, by content."""
     sources = layout.root / MODULES_FOLDER
     board = request.target.board
-    compiler = process.run([board.compiler, "--version"], what=f"asking {board.compiler}")
+    version = process.run([board.compiler, "--version"], what=f"asking {board.compiler}")
     return stamp.digest(
-        configure.identity(
-            ConfigureRequest(tree=request.tree, target=request.target), layout=layout
-        ),
+        configure.identity(ConfigureRequest(tree=request.tree, target=request.target)),
         board.kernel_target,
         *(board.debug.make if request.target.debug else ()),
-        compiler.output[0],
+        version.output[0],
         *REPRODUCIBLE,
         stamp.hash_files(sources, stamp.files_below(sources)),
     )
@@ -283,7 +272,7 @@ def _copy_modules(sources: Path, dest: Path) -> None:
 
     One make builds them all: the Kbuild file written here names their folders.
     """
-    names = sorted({path.relative_to(sources).parts[0] for path in stamp.files_below(sources)})
+    names = sorted(path.parent.name for path in sources.glob("*/Kbuild"))
     for path in stamp.files_below(sources):
         _copy_if_different(path, dest / path.relative_to(sources))
     dest.mkdir(parents=True, exist_ok=True)
@@ -344,9 +333,13 @@ def _keep_headers(exported: Path, dest: Path) -> None:
 def _warnings(output: Sequence[str], tree: PatchedTree) -> tuple[str, ...]:
     """The compiler's warnings about our files: the series', the modules', the edited ones."""
     ours = {*tree.patched, *tree.edits}
+    source = f"{tree.path.resolve()}/"  # older kbuilds name files in full
     found = []
     for line in output:
         match = re.match(r"(?:\.\./)?(\S+?):\d+(?::\d+)?: warning: ", line)
-        if match and (match.group(1) in ours or str(tree.work) in match.group(1)):
+        if match is None:
+            continue
+        name = match.group(1).removeprefix(source)
+        if name in ours or str(tree.work) in name:
             found.append(line)
     return tuple(found)

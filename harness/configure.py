@@ -16,11 +16,9 @@ from pathlib import Path
 from harness import process, stamp
 from harness.errors import HarnessError
 from harness.kernels import Board, Target
-from harness.layout import Layout
 from harness.patch import PatchedTree
 from harness.ui import Stage
 
-DEBUG_FRAGMENT = "configs/debug.config"
 NOT_SET = "n"
 
 
@@ -54,19 +52,19 @@ class ConfiguredTree:
 def object_folder(tree: PatchedTree, target: Target) -> Path:
     """Shared by policies, and by variants with the whole series: a switch rebuilds little."""
     variant = target.variant
-    apart = variant is not None and variant.series_length is not None
+    apart = variant is not None and variant.until is not None
     flavour = target.flavour if apart else replace(target, variant=None).flavour
     return tree.path / f"out-{flavour}"
 
 
-def requested_config(request: ConfigureRequest, *, layout: Layout) -> dict[str, str]:
+def requested_config(request: ConfigureRequest) -> dict[str, str]:
     """The symbols asked for and their values; later layers win over earlier ones."""
     target = request.target
     config = parse_config(_read(target.board.defconfig))
     for fragment in target.variant.configs if target.variant else ():
         config |= parse_config(_read(fragment))
     if target.debug:
-        config |= parse_config(_read(layout.root / DEBUG_FRAGMENT))
+        config |= parse_config(_read(target.board.debug.config))
     if not target.patched:
         return config
     chosen = target.line.policy_symbols[target.policy]
@@ -76,9 +74,9 @@ def requested_config(request: ConfigureRequest, *, layout: Layout) -> dict[str, 
     }
 
 
-def identity(request: ConfigureRequest, *, layout: Layout) -> str:
+def identity(request: ConfigureRequest) -> str:
     """What the configuration depends on: known without running anything."""
-    wanted = requested_config(request, layout=layout)
+    wanted = requested_config(request)
     return stamp.digest(
         request.tree.identity,
         request.target.board.arch,
@@ -89,7 +87,6 @@ def identity(request: ConfigureRequest, *, layout: Layout) -> str:
 def configure(
     request: ConfigureRequest,
     *,
-    layout: Layout,
     make: list[str],
     env: Mapping[str, str],
     stage: Stage,
@@ -99,15 +96,16 @@ def configure(
     ``make`` and ``env`` are the make command of the build and its environment, so
     that Kconfig sees the compiler that will be used.
     """
-    wanted = requested_config(request, layout=layout)
+    wanted = requested_config(request)
     objdir = object_folder(request.tree, request.target)
     objdir.mkdir(parents=True, exist_ok=True)
     candidate = objdir / ".config.candidate"
     candidate.write_text(format_config(wanted), encoding="utf-8")
-    stage.update("make olddefconfig")
+    goal = request.target.line.goals.configure
+    stage.update(f"make {goal}")
     process.run(
-        [*make, f"KCONFIG_CONFIG={candidate.resolve()}", "olddefconfig"],
-        what="make olddefconfig",
+        [*make, f"KCONFIG_CONFIG={candidate.resolve()}", goal],
+        what=f"make {goal}",
         env=env,
         log=request.tree.work / f"configure-{request.target.flavour}.log",
     )
@@ -117,7 +115,7 @@ def configure(
         tree=request.tree,
         objdir=objdir,
         target=request.target,
-        identity=identity(request, layout=layout),
+        identity=identity(request),
     )
 
 

@@ -125,6 +125,8 @@ def busybox(
 def _default_source(request: FetchRequest, *, layout: Layout, stage: Stage) -> Source:
     """From the cache; else Debian's package, installed or from the index; else the tarball."""
     line = request.line
+    if line.source.git is not None:
+        return _line_repository(line, update=request.update, layout=layout, stage=stage)
     folder = layout.cache / line.name
     record = stamp.Stamp(folder / "source.json")
     cached = None if request.update else _cached(record, folder, key=line.name)
@@ -141,6 +143,29 @@ def _default_source(request: FetchRequest, *, layout: Layout, stage: Stage) -> S
     name = _url_path(remote.url).rsplit("/", 1)[-1]
     tarball = download(remote, folder / name, stage=stage)
     return _record(record, tarball, version=_version_in(name), url=remote.url, key=line.name)
+
+
+def _line_repository(line: KernelLine, *, update: bool, layout: Layout, stage: Stage) -> Source:
+    """The line's own git repository; a commit that is not the expected one is an error."""
+    spec = line.source
+    assert spec.git is not None
+    try:
+        source = _git_url(spec.git, key=line.name, update=update, layout=layout, stage=stage)
+    except HarnessError as error:
+        raise HarnessError(
+            f"cannot get the source of {line.name} from {spec.git}",
+            details=error.details,
+            hint="this needs access to that address; without it, give a tree, a tarball or"
+            " another repository: --source PATH|URL",
+        ) from error
+    if spec.commit is not None:
+        head = process.run(["git", "-C", source.path, "rev-parse", "HEAD"], what="git rev-parse")
+        if head.output[0].strip() != spec.commit:
+            raise HarnessError(
+                f"{spec.git} is at {head.output[0].strip()[:12]}, not at {spec.commit[:12]}",
+                hint=f"change `commit` of {line.name} in configs/kernels.toml if that is right",
+            )
+    return source
 
 
 def _debian_source(request: FetchRequest, *, folder: Path, layout: Layout, stage: Stage) -> Source:
@@ -230,7 +255,7 @@ def _git_url(source: str, *, key: str, update: bool, layout: Layout, stage: Stag
         process.run(["rm", "-rf", fresh], what="removing an interrupted clone")
         selector = ["--branch", branch] if branch else []
         process.run(
-            ["git", "clone", "--depth=1", *selector, "--", url, fresh],
+            ["git", "clone", "--progress", "--depth=1", *selector, "--", url, fresh],
             what=f"cloning {url}",
             env={"GIT_TERMINAL_PROMPT": "0"},
             on_line=stage.update,

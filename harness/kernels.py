@@ -17,21 +17,50 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.layout import Layout
 
+DEBUG_CONFIG = "configs/debug.config"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """Where a line's source comes from; either half may be absent."""
+    """Where a line's source comes from: a Debian package, a tarball, a git repository.
 
-    debian_package: str | None
-    tarball_in_package: str | None
-    url: str | None
-    sha256: str | None
+    What is absent is None.  ``git`` is an address with ``#branch`` at its end;
+    ``commit`` is what that branch is expected to be at.
+    """
+
+    debian_package: str | None = None
+    tarball_in_package: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    git: str | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompatPatches:
+    """Patches that only compilers since a major version of gcc need."""
+
+    patches: Path
+    since_gcc: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeGoals:
+    """What the line's kbuild calls a goal that has had other names before."""
+
+    configure: str = "olddefconfig"
+    headers: str = "headers"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DebugSettings:
-    """What a debug kernel needs: CPUs, MB of memory (0: as ever), arguments for make."""
+    """What a debug kernel needs.
 
+    ``config`` is merged into the board's defconfig; CPUs, MB of memory (0: as
+    ever), arguments for make.
+    """
+
+    config: Path
     cpus: int
     memory: int
     make: tuple[str, ...]
@@ -39,18 +68,23 @@ class DebugSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """One machine a line can be built for and booted on."""
+    """One machine a line can be built for and booted on.
+
+    ``cross_compile`` builds the kernel and its modules, ``user_compile`` what runs
+    in the guest.
+    """
 
     name: str
     arch: str
     defconfig: Path
     cross_compile: str
+    user_compile: str
     kernel_target: str
     kernel_image: str
     userland: str
     qemu: str
     qemu_args: tuple[str, ...]
-    net_device: str
+    net_args: tuple[str, ...]
     cpus: int
     console: str
     append: str
@@ -58,8 +92,13 @@ class Board:
 
     @property
     def compiler(self) -> str:
-        """The C compiler's command, for example ``arm-linux-gnueabihf-gcc``."""
+        """The kernel's C compiler, for example ``arm-linux-gnueabihf-gcc``."""
         return f"{self.cross_compile}gcc"
+
+    @property
+    def user_compiler(self) -> str:
+        """The C compiler of the guest's programs."""
+        return f"{self.user_compile}gcc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +108,8 @@ class KernelLine:
     name: str
     description: str
     patches: Path
+    compat: CompatPatches | None
+    goals: MakeGoals
     source: SourceSpec
     default_board: str
     boards: Mapping[str, Board]
@@ -79,19 +120,20 @@ class KernelLine:
 class Variant:
     """A kernel that differs from the line's own, to be compared with it.
 
-    Only the first ``series_length`` patches are applied (None: all, 0: the kernel
-    as it came, which has neither policies nor our modules); ``configs`` are merged
-    into the board's defconfig, later ones winning.
+    The series is applied up to the patch whose name has ``until`` in it (None: all;
+    empty: none, which leaves the kernel as it came, with neither policies nor what
+    our modules need); ``configs`` are merged into the board's defconfig, later ones
+    winning.
     """
 
     name: str
-    series_length: int | None = None
+    until: str | None = None
     configs: tuple[Path, ...] = ()
 
     @property
     def patched(self) -> bool:
         """Does it have any patch?"""
-        return self.series_length != 0
+        return self.until != ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,16 +241,19 @@ def _line(name: str, table: Mapping[str, Any], *, root: Path) -> KernelLine:
         name=name,
         description=table["description"],
         patches=root / table["patches"],
-        source=SourceSpec(
-            debian_package=source.get("debian-package"),
-            tarball_in_package=source.get("tarball-in-package"),
-            url=source.get("url"),
-            sha256=source.get("sha256"),
-        ),
+        compat=_compat(table.get("compat"), root=root),
+        goals=MakeGoals(**table.get("goals", {})),
+        source=SourceSpec(**{key.replace("-", "_"): value for key, value in source.items()}),
         default_board=table["default-board"],
         boards={key: _board(key, value, root=root) for key, value in table["board"].items()},
         policy_symbols=dict(table["policy-symbols"]),
     )
+
+
+def _compat(table: Mapping[str, Any] | None, *, root: Path) -> CompatPatches | None:
+    if table is None:
+        return None
+    return CompatPatches(patches=root / table["patches"], since_gcc=table["since-gcc"])
 
 
 def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
@@ -218,16 +263,18 @@ def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
         arch=table["arch"],
         defconfig=root / table["defconfig"],
         cross_compile=table["cross-compile"],
+        user_compile=table["cross-compile"],
         kernel_target=table["kernel-target"],
         kernel_image=table["kernel-image"],
         userland=table["userland"],
         qemu=table["qemu"],
         qemu_args=tuple(table["qemu-args"]),
-        net_device=table["net-device"],
+        net_args=tuple(table["net-args"]),
         cpus=table["cpus"],
         console=table["console"],
         append=table["append"],
         debug=DebugSettings(
+            config=root / debug.get("config", DEBUG_CONFIG),
             cpus=debug.get("cpus", table["cpus"]),
             memory=debug.get("memory-mb", 0),
             make=tuple(debug.get("make", ())),

@@ -46,23 +46,26 @@ PRUNE_OBJECTS = ("-path", "./out-*", "-prune", "-o", "-name", ".git", "-prune")
 class PatchRequest:
     """The source and the line whose series goes on it; ``force`` drops edits, saving them.
 
-    With a ``series_length`` only so many patches of the series are applied, to a
-    tree of its own.
+    ``compat`` is whether the compiler needs the line's compatibility patches, which
+    then come first.  With ``until`` the series is applied up to the patch that has
+    that in its name (empty: not at all), to a tree of its own.
     """
 
     line: KernelLine
     source: Source
     force: bool = False
-    series_length: int | None = None
+    compat: bool = False
+    until: str | None = None
 
     @property
     def series(self) -> tuple[Patch, ...]:
         """The patches to apply, in order."""
-        return read_series(self.line.patches)[: self.series_length]
+        compat = read_series(self.line.compat.patches) if self.line.compat and self.compat else ()
+        return (*compat, *_until(read_series(self.line.patches), self.until))
 
     def work(self, layout: Layout) -> Path:
         """The work folder of the tree."""
-        suffix = "" if self.series_length is None else f"-first-{self.series_length}"
+        suffix = "" if self.until is None else f"-{self.until or 'unpatched'}"
         return layout.build / f"{self.source.key}{suffix}"
 
 
@@ -135,6 +138,19 @@ def read_series(folder: Path) -> tuple[Patch, ...]:
         ) from error
     names = [line.split("#")[0].strip() for line in lines]
     return tuple(_read_patch(folder / name) for name in names if name)
+
+
+def _until(series: tuple[Patch, ...], part: str | None) -> tuple[Patch, ...]:
+    """The series up to the one patch that has ``part`` in its name."""
+    if not part:
+        return series if part is None else ()
+    places = [place for place, patch in enumerate(series) if part in patch.path.name]
+    if len(places) != 1:
+        raise HarnessError(
+            f"{len(places)} patches have {part!r} in their name, not one",
+            details=[patch.path.name for patch in series],
+        )
+    return series[: places[0] + 1]
 
 
 def _read_patch(path: Path) -> Patch:

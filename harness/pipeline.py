@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import build, fetch, patch, process, programs, rootfs, ui
+from harness import build, compiler, fetch, patch, process, programs, rootfs, ui
 from harness.build import BuildRequest, KernelBuild
 from harness.fetch import FetchRequest, Source
 from harness.kernels import Board, KernelLine, Target
@@ -61,7 +61,8 @@ def build_kernel(request: PrepareRequest, *, layout: Layout) -> KernelBuild:
             line,
             source,
             layout=layout,
-            series_length=variant.series_length if variant else None,
+            compat=compiler.needs_compat(line, request.target.board),
+            until=variant.until if variant else None,
         )
         with ui.stage("build") as stage:
             kernel = build.build(
@@ -100,12 +101,13 @@ def patch_source(
     *,
     layout: Layout,
     force: bool = False,
-    series_length: int | None = None,
+    compat: bool = False,
+    until: str | None = None,
 ) -> PatchedTree:
     """The patched tree of a line; says which hunks moved and what was edited by hand."""
     with ui.stage("patch") as stage:
         tree = patch.apply(
-            PatchRequest(line=line, source=source, force=force, series_length=series_length),
+            PatchRequest(line=line, source=source, force=force, compat=compat, until=until),
             layout=layout,
             stage=stage,
         )

@@ -66,8 +66,8 @@ class _Program:
 
 def build(request: ProgramsRequest, *, layout: Layout, stage: Stage) -> Programs:
     """Compile what changed; HarnessError shows the compiler's first error."""
-    process.require(request.board.compiler)
-    version = process.run([request.board.compiler, "--version"], what="asking the compiler")
+    process.require(request.board.user_compiler)
+    version = process.run([request.board.user_compiler, "--version"], what="asking the compiler")
     compiler = version.output[0]
     adbd = _adbd(layout.root)
     identities = {}
@@ -130,7 +130,7 @@ def _compile(program: _Program, request: ProgramsRequest, *, compiler: str, root
     record.clear()
     request.out.mkdir(parents=True, exist_ok=True)
     sources = [str(path) for path in program.sources]
-    command = [request.board.compiler, *program.flags, "-o", str(binary), *sources, "-pthread"]
+    command = [request.board.user_compiler, *program.flags, "-o", str(binary), *sources, "-pthread"]
     result = process.run(command, what=f"compiling {program.name}", check=False)
     if result.returncode != 0:
         raise HarnessError(

@@ -106,7 +106,7 @@ def command_line(request: BootRequest, *, port: int) -> list[str]:
         *("-initrd", str(request.initramfs)),
         *("-append", f"{board.append} {request.extra_append}".strip()),
         *("-netdev", f"user,id=net0,restrict=on,{forward}"),
-        *("-device", f"{board.net_device},netdev=net0"),
+        *board.net_args,
     ]
 
 

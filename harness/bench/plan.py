@@ -120,7 +120,7 @@ def _plan(data: Mapping[str, Any], *, root: Path) -> Plan:
 def _kernel(name: str, table: Mapping[str, Any], root: Path) -> Kernel:
     return Kernel(
         name=name,
-        series_length=table.get("patches"),
+        until=table.get("until"),
         configs=tuple(root / config for config in table["configs"]),
     )
 

@@ -14,6 +14,8 @@
 #include <linux/module.h>
 #include <linux/ratelimit.h>
 
+#include "../compat.h"
+
 /*
  * Every user may set a limit, and a full table is many lines: without a bound
  * one of them could wash everything else out of the kernel log.

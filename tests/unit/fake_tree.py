@@ -45,7 +45,7 @@ kernel-image = "arch/arm/boot/zImage"
 userland = "armhf"
 qemu = "qemu-system-arm"
 qemu-args = ["-M", "virt"]
-net-device = "virtio-net-device"
+net-args = ["-device", "virtio-net-device,netdev=net0"]
 cpus = 1
 console = "ttyAMA0"
 append = "console=ttyAMA0"

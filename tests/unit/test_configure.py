@@ -30,7 +30,6 @@ def configured(checkout: Checkout, policy: str = "rss", *, debug: bool = False) 
     request = BuildRequest(tree=tree, target=target)
     return configure.configure(
         ConfigureRequest(tree=tree, target=target),
-        layout=checkout.layout,
         make=make_command(request, layout=checkout.layout),
         env={},
         stage=stage(),
