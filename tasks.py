@@ -17,6 +17,7 @@ from invoke.tasks import task
 sys.dont_write_bytecode = False
 
 from harness import commands
+from harness.accel import checked
 from harness.cli import caller_path, finish, guarded, misuse_exits_2, words_after_dashes
 from harness.commands import Outputs, Selection
 from harness.layout import Layout
@@ -34,6 +35,7 @@ TARGET = {
     "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
     "debug-kernel": "add configs/debug.config: lockdep and other checks (default: off)",
 }
+ACCEL = {"accel": "auto, kvm or tcg (default: auto, which is KVM where a boot proves it)"}
 BUSYBOX = {"busybox": "static busybox for the guest (default: Debian's busybox-static)"}
 POLICY = {"policy": "rss, runtime, badness or none (default: rss)"}
 
@@ -104,7 +106,15 @@ def build(
     )
 
 
-@task(help={**TARGET, **POLICY, **BUSYBOX, "cpus": "CPUs of the guest (default: the board's)"})
+@task(
+    help={
+        **TARGET,
+        **POLICY,
+        **BUSYBOX,
+        **ACCEL,
+        "cpus": "CPUs of the guest (default: the board's)",
+    }
+)
 @guarded
 def boot(
     _c: Context,
@@ -116,9 +126,10 @@ def boot(
     busybox: str | None = None,
     cpus: int = 0,
     debug_kernel: bool = False,
+    accel: str = "auto",
 ) -> None:
     """Boot the kernel and open a shell on its console."""
-    selection = _selection(kernel, arch, board, source, busybox, debug_kernel)
+    selection = _selection(kernel, arch, board, source, busybox, debug_kernel, accel)
     layout = Layout.default()
     finish(commands.boot(selection, policy=policy, cpus=cpus or None, layout=layout))
 
@@ -130,6 +141,7 @@ def boot(
         **TARGET,
         **POLICY,
         **BUSYBOX,
+        **ACCEL,
         "user": "run as this user, for example u0_a70 (default: root)",
         "push": "file to push to /data/local/tmp first; may be repeated (default: none)",
         "timeout": "seconds the command may take (default: 600)",
@@ -148,10 +160,11 @@ def exec_(
     source: str | None = None,
     busybox: str | None = None,
     debug_kernel: bool = False,
+    accel: str = "auto",
 ) -> None:
     """Boot, run what follows `--` in the guest, and exit with its exit code."""
     code = commands.execute(
-        _selection(kernel, arch, board, source, busybox, debug_kernel),
+        _selection(kernel, arch, board, source, busybox, debug_kernel, accel),
         words_after_dashes(),
         policy=policy,
         user=user,
@@ -162,7 +175,7 @@ def exec_(
     finish(code)
 
 
-@task(name="adb-shell", help={**TARGET, **POLICY, **BUSYBOX})
+@task(name="adb-shell", help={**TARGET, **POLICY, **BUSYBOX, **ACCEL})
 @guarded
 def adb_shell(
     _c: Context,
@@ -173,9 +186,10 @@ def adb_shell(
     source: str | None = None,
     busybox: str | None = None,
     debug_kernel: bool = False,
+    accel: str = "auto",
 ) -> None:
     """Boot and open adb's shell, or run what follows `--` in it."""
-    selection = _selection(kernel, arch, board, source, busybox, debug_kernel)
+    selection = _selection(kernel, arch, board, source, busybox, debug_kernel, accel)
     layout = Layout.default()
     finish(commands.adb_shell(selection, words_after_dashes(), policy=policy, layout=layout))
 
@@ -185,6 +199,7 @@ def adb_shell(
     help={
         **TARGET,
         **BUSYBOX,
+        **ACCEL,
         "policy": "policies with commas (default: all)",
         "scenario": "scenarios with commas, shell patterns allowed (default: all)",
         "results": "write the results as JSON to this file (default: not written)",
@@ -210,10 +225,11 @@ def emulator_test(
     seconds: int = 0,
     seed: int = 1,
     debug_kernel: bool = False,
+    accel: str = "auto",
 ) -> None:
     """Build, boot, run the scenarios and judge them."""
     code = commands.emulator_test(
-        _selection(kernel, arch, board, source, busybox, debug_kernel),
+        _selection(kernel, arch, board, source, busybox, debug_kernel, accel),
         policies=_names(policy),
         scenarios=_names(scenario),
         outputs=Outputs(
@@ -260,7 +276,12 @@ def bench(
     finish(code)
 
 
-@task(help={"only": "lint, unit, emulator, debug, or several with commas (default: all but debug)"})
+@task(
+    help={
+        "only": "lint, unit, emulator, x86_64, goldfish, debug, goldfish-debug, or several with"
+        " commas (default: all but the debug kernels; goldfish only with GOLDFISH_SRC=PATH)"
+    }
+)
 @guarded
 def test(_c: Context, only: str | None = None) -> None:
     """Run the linters, the unit tests and the emulator tests."""
@@ -288,6 +309,7 @@ def _selection(
     source: str | None,
     busybox: str | None,
     debug: bool,
+    accel: str = "auto",
 ) -> Selection:
     return Selection(
         kernel=kernel,
@@ -296,6 +318,7 @@ def _selection(
         source=caller_path(source),
         busybox=caller_path(busybox),
         debug=debug,
+        accel=checked(accel),
     )
 
 

@@ -8,6 +8,7 @@ are returned.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -17,8 +18,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from harness import compiler, lint, patch, pipeline, process, qemu, ui
 from harness import doctor as doctor_module
-from harness import lint, patch, pipeline, process, qemu, ui
+from harness.accel import PROOF_SECONDS, Accel, choose
 from harness.bench import show
 from harness.bench.figures import Figure, figures
 from harness.bench.measure import Boot, measure
@@ -27,7 +29,7 @@ from harness.bench.plot import plot
 from harness.build import KernelBuild
 from harness.device import Device
 from harness.errors import ExitCode, HarnessError
-from harness.kernels import KernelLine, Kernels, Target, load_kernels
+from harness.kernels import Kernels, Target, load_kernels
 from harness.layout import Layout
 from harness.patch import PatchRequest
 from harness.pipeline import Prepared, PrepareRequest
@@ -37,10 +39,8 @@ from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
 from harness.scenario import load_scenarios, select_cases
 from harness.ui import Stage
 
-TEST_PARTS = ("lint", "unit", "emulator", "debug")
-# Together these take a quarter of an hour from nothing; a debug kernel, with KASAN
-# and lockdep under TCG, takes longer than that alone.
-USUAL_PARTS = TEST_PARTS[:3]
+# A tree of kernel/goldfish, for the tests of that line: this project has none.
+GOLDFISH_SRC = "GOLDFISH_SRC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class Selection:
     source: str | None = None
     busybox: str | None = None
     debug: bool = False
+    accel: str = "auto"
 
     def target(self, kernels: Kernels, policy: str | None = None) -> Target:
         """The target for one policy (None: the first)."""
@@ -69,6 +70,45 @@ class Selection:
         return PrepareRequest(
             target=self.target(kernels, policy), source=self.source, busybox=self.busybox
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As variables, for the tests to read; see tests/selected.py."""
+        values = {"KERNEL": self.kernel, "ARCH": self.arch, "SOURCE": self.source}
+        return {f"MMLIMITS_TEST_{name}": value or "" for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A folder of tests/ and the kernel that it is run for.
+
+    Without ``always``, it is run only when it is named.  ``source`` names the
+    variable that holds the kernel's source, if there has to be one.
+    """
+
+    folder: str
+    selection: Selection = Selection()
+    always: bool = True
+    source: str | None = None
+
+
+TEST_PARTS = {
+    "unit": Part(folder="unit"),
+    "emulator": Part(folder="emulator"),
+    "x86_64": Part(folder="emulator", selection=Selection(arch="x86_64")),
+    "goldfish": Part(
+        folder="emulator", selection=Selection(kernel="goldfish-3.4"), source=GOLDFISH_SRC
+    ),
+    # A kernel with KASAN and lockdep under TCG takes longer than all others.
+    "debug": Part(folder="debug", always=False),
+    "goldfish-debug": Part(
+        folder="debug",
+        selection=Selection(kernel="goldfish-3.4"),
+        always=False,
+        source=GOLDFISH_SRC,
+    ),
+}
+LINT = "lint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +139,15 @@ def apply_patches(
     fetched = pipeline.fetch_source(line, source, layout=layout)
     with pipeline.exclusive(layout):
         if not check:
-            tree = pipeline.patch_source(line, fetched, layout=layout, force=force)
+            compat = compiler.needs_compat(line, line.boards[line.default_board])
+            tree = pipeline.patch_source(line, fetched, layout=layout, force=force, compat=compat)
             for text in (*tree.offsets, *(f"edited by hand: {name}" for name in tree.edits)):
                 ui.say(f"  {text}")
             ui.console.print(str(tree.path), soft_wrap=True)
             return
         with ui.stage("check") as stage:
             series = patch.check(
-                PatchRequest(line=line, source=fetched), layout=layout, stage=stage
+                PatchRequest(line=line, source=fetched, compat=True), layout=layout, stage=stage
             )
             stage.note(f"{len(series)} patches apply to {fetched.version}: no fuzz, no offset")
 
@@ -148,38 +189,69 @@ def doctor(*, layout: Layout) -> int:
 
 
 def test(*, only: Sequence[str], layout: Layout) -> int:
-    """Linters and the folders of tests/; all are run, SCENARIO_FAILED if one failed."""
-    unknown = [part for part in only if part not in TEST_PARTS]
+    """Linters and the folders of tests/; all are run, SCENARIO_FAILED if one failed.
+
+    What needs a kernel source that is not there is left out, and said to be.
+    """
+    names = (LINT, *TEST_PARTS)
+    unknown = [name for name in only if name not in names]
     if unknown:
         raise HarnessError(
-            f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(TEST_PARTS)}"
+            f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(names)}"
         )
-    parts = only or USUAL_PARTS
-    failed = _lint(layout) if "lint" in parts else []
-    for part in TEST_PARTS[1:]:
-        if part in parts and not _pytest(layout, part):
-            failed.append(f"{part} tests")
+    failed = _lint(layout) if not only or LINT in only else []
+    untested = []
+    for name, part in TEST_PARTS.items():
+        if name not in only and (only or not part.always):
+            continue
+        if part.source is not None and not os.environ.get(part.source):
+            untested.append(name)
+        elif not _pytest(part, layout=layout):
+            failed.append(f"{name} tests")
+    for name in untested:
+        ui.console.print(_untested(name, TEST_PARTS[name]), soft_wrap=True)
     if failed:
         ui.console.print(f"[bold red]failed:[/] {', '.join(failed)}")
         return int(ExitCode.SCENARIO_FAILED)
+    if only and len(untested) == len(only):
+        return int(ExitCode.HARNESS_ERROR)
     return int(ExitCode.PASSED)
 
 
+def _untested(name: str, part: Part) -> str:
+    line = part.selection.kernel
+    return (
+        f"[bold yellow]not tested:[/] {name}: there is no source of {line} here"
+        f" ({part.source}=PATH ./run test --only={name})"
+    )
+
+
 def _lint(layout: Layout) -> list[str]:
-    line: KernelLine = load_kernels(layout).line()
-    fetched = pipeline.fetch_source(line, None, layout=layout)
-    tree = pipeline.patch_source(line, fetched, layout=layout)
-    patches = [one.path for one in patch.read_series(line.patches)]
+    """The default line's checkpatch is for all lines: that of 3.4 does not run any more."""
+    kernels = load_kernels(layout)
+    fetched = pipeline.fetch_source(kernels.line(), None, layout=layout)
+    tree = pipeline.patch_source(kernels.line(), fetched, layout=layout)
+    folders = [
+        folder
+        for line in kernels.lines.values()
+        for folder in (line.patches, *([line.compat.patches] if line.compat else []))
+    ]
+    patches = [one.path for folder in folders for one in patch.read_series(folder)]
     return lint.run(layout, lint.linters(layout, kernel_tree=tree.path, patches=patches))
 
 
-def _pytest(layout: Layout, part: str) -> bool:
+def _pytest(part: Part, *, layout: Layout) -> bool:
     """Run one folder of tests; its output, with the closing line, goes straight through."""
-    folder = layout.root / "tests" / part
+    folder = layout.root / "tests" / part.folder
     if not any(folder.glob("test_*.py")):
         ui.say(f"no tests in {folder}")
         return False
-    return process.passthrough([sys.executable, "-m", "pytest", str(folder)], cwd=layout.root) == 0
+    selection = part.selection
+    if part.source is not None:
+        path = Path(os.environ.get("MMLIMITS_CWD") or ".") / os.environ[part.source]
+        selection = replace(selection, source=str(path))
+    command = [sys.executable, "-m", "pytest", str(folder)]
+    return process.passthrough(command, cwd=layout.root, env=selection.environment) == 0
 
 
 def clean(*, cache: bool, layout: Layout) -> None:
@@ -201,7 +273,8 @@ def clean(*, cache: bool, layout: Layout) -> None:
 def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
     """Boot and hand the console to the user until they leave or the guest ends."""
     prepared = _prepare_one(selection, policy, layout=layout)
-    with closing(_start(prepared, cpus=cpus, layout=layout)) as device:
+    accel = accelerate(selection, prepared, layout=layout)
+    with closing(_start(prepared, accel, cpus=cpus, layout=layout)) as device:
         equip(device, prepared)
         ui.say(f"from another terminal: adb connect {device.serial}")
         return device.interact()
@@ -212,7 +285,8 @@ def adb_shell(
 ) -> int:
     """Boot, then the real adb client's shell on our terminal, or one command in it."""
     prepared = _prepare_one(selection, policy, layout=layout)
-    with closing(_start(prepared, cpus=None, layout=layout)) as device:
+    accel = accelerate(selection, prepared, layout=layout)
+    with closing(_start(prepared, accel, layout=layout)) as device:
         equip(device, prepared)
         client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
         return process.passthrough(client)
@@ -235,7 +309,8 @@ def execute(
     if lost:
         raise HarnessError(f"--push: there is no file {lost[0]}")
     prepared = _prepare_one(selection, policy, layout=layout)
-    with closing(_start(prepared, cpus=None, layout=layout)) as device:
+    accel = accelerate(selection, prepared, layout=layout)
+    with closing(_start(prepared, accel, layout=layout)) as device:
         equip(device, prepared, extra=push)
         result = device.shell(argv, timeout=timeout, user=user)
     sys.stdout.write(result.stdout)
@@ -266,18 +341,19 @@ def emulator_test(
     prepared = prepare_all(
         selection, tuple(dict.fromkeys(case.policy for case in cases)), layout=layout
     )
+    first = next(iter(prepared.values()))
+    accel = accelerate(selection, first, layout=layout)
     builds = {
         policy: PolicyBuild(
-            boot=partial(_start, ready, cpus=None, layout=layout), modules=ready.kernel.modules
+            boot=partial(_start, ready, accel, layout=layout), modules=ready.kernel.modules
         )
         for policy, ready in prepared.items()
     }
-    first = next(iter(prepared.values()))
     results = run_cases(cases, builds, programs=first.programs.files, jobs=jobs)
     with Report(ui.console, command=outputs.command) as report, closing(results):
         for result in results:
             report.add(result)
-    info = _run_info(first, outputs)
+    info = _run_info(first, accel, outputs)
     if outputs.results is not None:
         write_results(outputs.results, info, report.results)
     if outputs.junit is not None:
@@ -362,7 +438,7 @@ def _boot_bench(
     return device
 
 
-def _run_info(prepared: Prepared, outputs: Outputs) -> RunInfo:
+def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
     target = prepared.kernel.target
     return RunInfo(
         kernel=target.line.name,
@@ -370,7 +446,8 @@ def _run_info(prepared: Prepared, outputs: Outputs) -> RunInfo:
         arch=target.board.arch,
         board=target.board.name,
         device="qemu",
-        accel="tcg",
+        accel=accel.name,
+        accel_why=accel.why,
         reproduce=outputs.reproduce,
         command=outputs.command,
     )
@@ -381,7 +458,28 @@ def _prepare_one(selection: Selection, policy: str | None, *, layout: Layout) ->
     return prepare_all(selection, [name], layout=layout)[name]
 
 
-def _start(prepared: Prepared, *, cpus: int | None, layout: Layout) -> QemuDevice:
+def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> Accel:
+    """KVM or TCG for this kernel, shown with the reason."""
+
+    def prove() -> None:
+        stage.update("a boot under KVM")
+        kvm = Accel("kvm", "to be proven")
+        _start(prepared, kvm, patience=PROOF_SECONDS, layout=layout).close()
+
+    with ui.stage("accel") as stage:
+        accel = choose(selection.accel, prepared.kernel.target.board, prove=prove)
+        stage.note(f"{accel.name}: {accel.why}")
+    return accel
+
+
+def _start(
+    prepared: Prepared,
+    accel: Accel,
+    *,
+    cpus: int | None = None,
+    patience: float | None = None,
+    layout: Layout,
+) -> QemuDevice:
     """Boot one guest in a run folder of its own below build/runs."""
     target = prepared.kernel.target
     return qemu.boot(
@@ -391,6 +489,8 @@ def _start(prepared: Prepared, *, cpus: int | None, layout: Layout) -> QemuDevic
             initramfs=prepared.initramfs.path,
             run_dir=_run_dir(target.policy, layout),
             cpus=cpus,
+            accel=accel.name,
+            patience=patience,
         )
     )
 

@@ -81,14 +81,19 @@ def run(
     return result
 
 
-def passthrough(argv: Sequence[str | Path], *, cwd: Path | None = None) -> int:
+def passthrough(
+    argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> int:
     """Run a command on our own terminal and streams; returns its exit status.
 
-    It stays in our process group, so that Ctrl-C reaches it as it reaches us.
+    ``env`` is added to ours.  It stays in our process group, so that Ctrl-C reaches
+    it as it reaches us.
     """
     words = [str(word) for word in argv]
     require(words[0])
-    with subprocess.Popen(with_parent(words), cwd=cwd) as process:
+    with subprocess.Popen(
+        with_parent(words), cwd=cwd, env={**os.environ, **(env or {})}
+    ) as process:
         try:
             return process.wait()
         except BaseException:

@@ -45,7 +45,8 @@ class BootRequest:
 
     ``run_dir`` receives the console's log; ``cpus`` None is the board's default;
     ``port`` None is any free port of 127.0.0.1; ``memory`` (MB) None is the board's
-    default.  Without ``heartbeat`` nobody asks the guest whether it lives, which a
+    default; ``patience`` is how many seconds the boot may take, None what is usual for
+    the kernel.  Without ``heartbeat`` nobody asks the guest whether it lives, which a
     measurement needs; with ``icount`` its clock counts instructions, one a
     nanosecond, on one CPU.
     """
@@ -59,6 +60,7 @@ class BootRequest:
     extra_append: str = ""
     port: int | None = None
     memory: int | None = None
+    patience: float | None = None
     heartbeat: bool = True
     icount: bool = False
 
@@ -158,7 +160,8 @@ class QemuDevice:
         started = time.monotonic()
         self._console = Console(self._argv, log=run_dir / "console.log")
         self._server = AdbServer(run_dir / "adb")
-        patience = DEBUG_BOOT_SECONDS if self._request.target.debug else BOOT_SECONDS
+        usual = DEBUG_BOOT_SECONDS if self._request.target.debug else BOOT_SECONDS
+        patience = self._request.patience or usual
         self._console.wait_for(READY, timeout=patience, silence=SILENT_SECONDS)
         self._link = AdbLink(self._server, self.serial)
         try:

@@ -57,6 +57,7 @@ class RunInfo:
     board: str
     device: str
     accel: str
+    accel_why: str
     reproduce: str
     command: str = "./run emulator-test"
 
@@ -202,6 +203,7 @@ def results_json(info: RunInfo, results: Sequence[CaseResult]) -> str:
         "board": info.board,
         "device": info.device,
         "accel": info.accel,
+        "accel_why": info.accel_why,
         "reproduce": info.reproduce,
         "cases": [_case_json(result) for result in results],
     }

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 
 from harness import commands, qemu
-from harness.commands import Selection
 from harness.device import Device
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.pipeline import Prepared
 from harness.qemu import BootRequest
+from tests.selected import selection
 
 POLICY = "rss"
 
@@ -24,7 +24,7 @@ def prepared() -> Prepared:
     """Everything to boot; what cannot be built ends the tests."""
     layout = Layout.default()
     try:
-        return commands.prepare_all(Selection(debug=True), [POLICY], layout=layout)[POLICY]
+        return commands.prepare_all(selection(debug=True), [POLICY], layout=layout)[POLICY]
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from harness import commands, qemu
-from harness.commands import Selection
+from harness.accel import Accel
 from harness.device import Device
 from harness.errors import HarnessError
 from harness.layout import Layout
@@ -18,18 +18,25 @@ from harness.pipeline import Prepared
 from harness.qemu import BootRequest
 from harness.run import PolicyBuild, Runner
 from harness.scenario import POLICIES
+from tests.selected import selection
 
 
 @pytest.fixture(scope="session")
 def prepared() -> Mapping[str, Prepared]:
     """Everything to boot, for each policy; what cannot be built ends the tests."""
     try:
-        return commands.prepare_all(Selection(), POLICIES, layout=Layout.default())
+        return commands.prepare_all(selection(), POLICIES, layout=Layout.default())
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 
 
-def start(prepared: Prepared, folders: pytest.TempPathFactory) -> Device:
+@pytest.fixture(scope="session")
+def accel(prepared: Mapping[str, Prepared]) -> Accel:
+    """KVM where that works."""
+    return commands.accelerate(selection(), prepared["rss"], layout=Layout.default())
+
+
+def start(prepared: Prepared, accel: Accel, folders: pytest.TempPathFactory) -> Device:
     """Boot; the console log stays in a folder that pytest keeps for a while."""
     return qemu.boot(
         BootRequest(
@@ -37,19 +44,19 @@ def start(prepared: Prepared, folders: pytest.TempPathFactory) -> Device:
             image=prepared.kernel.image,
             initramfs=prepared.initramfs.path,
             run_dir=folders.mktemp("run"),
-            cpus=None,
+            accel=accel.name,
         )
     )
 
 
 @pytest.fixture(scope="session")
 def runner(
-    prepared: Mapping[str, Prepared], tmp_path_factory: pytest.TempPathFactory
+    prepared: Mapping[str, Prepared], accel: Accel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:
     """Runs cases; those of one policy share a boot."""
     builds = {
         policy: PolicyBuild(
-            boot=partial(start, one, tmp_path_factory),
+            boot=partial(start, one, accel, tmp_path_factory),
             modules=one.kernel.modules,
         )
         for policy, one in prepared.items()
@@ -61,13 +68,13 @@ def runner(
 
 @pytest.fixture(scope="session")
 def boot(
-    prepared: Mapping[str, Prepared], tmp_path_factory: pytest.TempPathFactory
+    prepared: Mapping[str, Prepared], accel: Accel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Device]]:
     """Boots a fresh device, which is stopped when the tests end."""
     with ExitStack() as devices:
 
         def boot_one() -> Device:
-            return devices.enter_context(closing(start(prepared["none"], tmp_path_factory)))
+            return devices.enter_context(closing(start(prepared["none"], accel, tmp_path_factory)))
 
         yield boot_one
 

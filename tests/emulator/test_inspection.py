@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from harness import pipeline
-from harness.commands import Selection, equip
+from harness.accel import Accel
+from harness.commands import equip
 from harness.device import Device
 from harness.kernels import Variant, load_kernels
 from harness.kmsg import KillEvent, of_kind, parse
 from harness.layout import Layout
-from harness.pipeline import Prepared, PrepareRequest
+from harness.pipeline import Prepared
 from tests.emulator.conftest import start
+from tests.selected import selection
 
 pytestmark = pytest.mark.emulator
 
@@ -26,17 +28,17 @@ USER, UID = "u0_a70", 10070
 LIMIT = 30_000_000
 # Two children, of which the larger takes the user over its limit.
 BREACH = f"oom_test_kernelARM -t 1 {USER} {LIMIT} 10000000 25000000"
-EVENTS = "/sys/kernel/tracing/events/oom/user_oom_kill"
-TRACE = "/sys/kernel/tracing/trace"
+EVENTS = "/sys/kernel/debug/tracing/events/oom/user_oom_kill"
+TRACE = "/sys/kernel/debug/tracing/trace"
 FIRST, MANY = 20000, 300
 
 
 @pytest.fixture(scope="module")
 def guest(
-    prepared: Mapping[str, Prepared], tmp_path_factory: pytest.TempPathFactory
+    prepared: Mapping[str, Prepared], accel: Accel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Device]:
     """A kernel that kills by itself, with programs and modules."""
-    with closing(start(prepared["rss"], tmp_path_factory)) as device:
+    with closing(start(prepared["rss"], accel, tmp_path_factory)) as device:
         equip(device, prepared["rss"])
         yield device
 
@@ -94,12 +96,13 @@ def test_whoever_waits_is_woken_by_a_change_and_by_a_kill(guest: Device) -> None
     assert kills == ["0", "1"]
 
 
-def test_a_long_table(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_long_table(accel: Accel, tmp_path_factory: pytest.TempPathFactory) -> None:
     layout = Layout.default()
     variant = Variant(name="long-table", configs=(Path(__file__).with_name("long_table.config"),))
-    target = replace(Selection().target(load_kernels(layout), "rss"), variant=variant)
-    ready = pipeline.prepare(PrepareRequest(target=target), layout=layout)
-    with closing(start(ready, tmp_path_factory)) as device:
+    request = selection().prepare_request(load_kernels(layout), "rss")
+    target = replace(request.target, variant=variant)
+    ready = pipeline.prepare(replace(request, target=target), layout=layout)
+    with closing(start(ready, accel, tmp_path_factory)) as device:
         equip(device, ready)
         # Each limit that is set logs all of them.
         run(device, "dmesg -n 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from harness import download, fetch
 from harness.download import AptIndex
 from harness.errors import HarnessError
 from harness.fetch import FetchRequest, Source
+from harness.kernels import KernelLine, SourceSpec
 from tests.unit.fake_tree import Checkout, make_checkout, stage, write
 
 
@@ -118,3 +120,24 @@ def test_busybox_of_the_user(checkout: Checkout, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="no apt") as error:
         busybox(None)
     assert "--busybox PATH" in error.value.hint
+
+
+def git_line(checkout: Checkout, commit: str | None = None) -> KernelLine:
+    """The line, whose own source is a git repository."""
+    git = f"file://{checkout.kernel}#topic"
+    return replace(checkout.line, source=SourceSpec(git=git, commit=commit))
+
+
+def test_a_line_with_a_repository_of_its_own(checkout: Checkout) -> None:
+    line = git_line(checkout)
+    with pytest.raises(HarnessError, match="cannot get the source of fake") as caught:
+        fetch.fetch(FetchRequest(line=line), layout=checkout.layout, stage=stage())
+    assert "--source PATH|URL" in caught.value.hint
+    git = ["git", "-C", str(checkout.kernel), "-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q", "-b", "topic"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    source = fetch.fetch(FetchRequest(line=line), layout=checkout.layout, stage=stage())
+    assert (source.kind, source.key) == ("tree", "fake")
+    other = git_line(checkout, commit="0" * 40)
+    with pytest.raises(HarnessError, match="not at 000000000000"):
+        fetch.fetch(FetchRequest(line=other), layout=checkout.layout, stage=stage())

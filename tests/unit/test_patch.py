@@ -12,7 +12,7 @@ from harness import patch, stamp
 from harness.errors import HarnessError
 from harness.fetch import Source
 from harness.patch import PatchedTree, PatchRequest
-from tests.unit.fake_tree import PAGE_ALLOC, Checkout, make_checkout, stage
+from tests.unit.fake_tree import PAGE_ALLOC, Checkout, diff, make_checkout, stage, write
 
 PATCHED = PAGE_ALLOC.replace("line 20\n", "line 20\nhook\n")
 CHANGE: dict[str, tuple[str | None, str | None]] = {
@@ -264,3 +264,41 @@ def test_new_tarball_replaces_the_tree(checkout: Checkout) -> None:
     (checkout.kernel / "mm/oom_kill.c").write_text("newest\n")
     with pytest.raises(HarnessError, match="the kernel source has changed"):
         apply(checkout, checkout.fetched(checkout.tarball()))
+
+
+def test_series_up_to_a_patch_has_a_tree_of_its_own(checkout: Checkout, source: Source) -> None:
+    checkout.add_patch("0002-more.patch", {"mm/more.c": (None, "more\n")})
+    whole = apply(checkout, source)
+    for until, files in (("hook", {"mm/limits.c"}), ("", set())):
+        request = PatchRequest(line=checkout.line, source=source, until=until)
+        tree = patch.apply(request, layout=checkout.layout, stage=stage())
+        assert tree.path != whole.path
+        there = {name for name in ("mm/limits.c", "mm/more.c") if (tree.path / name).exists()}
+        assert there == files
+
+
+@pytest.mark.parametrize("until", ["nonsense", "000"])
+def test_a_patch_to_stop_at_must_be_one(checkout: Checkout, until: str) -> None:
+    checkout.add_patch("0002-more.patch", {"mm/more.c": (None, "more\n")})
+    request = PatchRequest(line=checkout.line, source=checkout.fetched(), until=until)
+    with pytest.raises(HarnessError, match="patches have"):
+        patch.apply(request, layout=checkout.layout, stage=stage())
+
+
+def test_compat_patches_come_first_and_only_when_needed(checkout: Checkout) -> None:
+    folder = checkout.layout.root / "patches" / "fake" / "compat"
+    write(
+        folder,
+        {
+            "series": "0001-old.patch\n",
+            "0001-old.patch": "Subject: x\n---\n" + diff({"mm/oom_kill.c": ("kill\n", "new\n")}),
+        },
+    )
+    with (checkout.layout.root / "configs" / "kernels.toml").open("a") as toml:
+        toml.write('\n[line.fake.compat]\npatches = "patches/fake/compat"\nsince-gcc = 5\n')
+    request = PatchRequest(line=checkout.line, source=checkout.fetched(), compat=True)
+    assert [one.path.name for one in request.series] == ["0001-old.patch", "0001-hook.patch"]
+    tree = patch.apply(request, layout=checkout.layout, stage=stage())
+    assert (tree.path / "mm/oom_kill.c").read_text() == "new\n"
+    again = apply(checkout, checkout.fetched())
+    assert (again.path / "mm/oom_kill.c").read_text() == "kill\n"

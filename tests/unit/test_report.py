@@ -37,6 +37,7 @@ INFO = RunInfo(
     board="arm-virt",
     device="qemu",
     accel="tcg",
+    accel_why="as asked",
     reproduce="./run emulator-test --policy=rss",
 )
 
@@ -135,6 +136,7 @@ def test_json_is_schema_1() -> None:
         "board",
         "device",
         "accel",
+        "accel_why",
         "reproduce",
         "cases",
     ]

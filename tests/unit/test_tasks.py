@@ -96,6 +96,7 @@ def test_build_then_nothing_to_do(checkout: Checkout) -> None:
         (["patch", "--kernel=x"], ["unknown kernel: 'x'"]),
         (["fetch", "--source=nowhere"], ["there is no"]),
         (["test", "--only=x"], ["unknown part 'x'", "lint, unit, emulator"]),
+        (["boot", "--accel=xen"], ["unknown accelerator 'xen'", "auto, kvm, tcg"]),
         (["exec"], ["no command given"]),
         (["exec", "--push=nowhere", "--", "true"], ["there is no file", "nowhere"]),
         (["build", "--no-such-option"], ["--no-such-option", "--list"]),
@@ -110,6 +111,19 @@ def test_wrong_words_exit_2_with_one_clear_error(
     assert "Traceback" not in result.stderr
     for text in shown:
         assert text in result.stderr
+
+
+def test_a_line_without_its_source_is_said_not_to_be_tested(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOLDFISH_SRC", raising=False)
+    result = invoke(checkout, "test", "--only=goldfish")
+    assert result.returncode == 2
+    assert "not tested: goldfish" in result.stdout
+    assert "GOLDFISH_SRC=PATH" in result.stdout
+    # With one there is no way out: the fake checkout has no tests to pass.
+    monkeypatch.setenv("GOLDFISH_SRC", str(checkout.kernel))
+    assert invoke(checkout, "test", "--only=goldfish").returncode == 1
 
 
 def test_debug_shows_the_traceback(checkout: Checkout) -> None:
