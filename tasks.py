@@ -33,6 +33,7 @@ TARGET = {
     **KERNEL,
     "arch": "architecture (default: that of the line's default board)",
     "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
+    "toolchain": "prefix of the kernel's compiler, its CROSS_COMPILE (default: the board's)",
     "debug-kernel": "add configs/debug.config: lockdep and other checks (default: off)",
 }
 ACCEL = {"accel": "auto, kvm or tcg (default: auto, which is KVM where a boot proves it)"}
@@ -96,10 +97,11 @@ def build(
     source: str | None = None,
     all: bool = False,
     debug_kernel: bool = False,
+    toolchain: str | None = None,
 ) -> None:
     """Build the kernel, its modules and the guest's programs."""
     commands.build(
-        _selection(kernel, arch, board, source, None, debug_kernel),
+        _selection(kernel, arch, board, source, None, debug_kernel, toolchain=toolchain),
         policies=_names(policy),
         every=all,
         layout=Layout.default(),
@@ -127,9 +129,12 @@ def boot(
     cpus: int = 0,
     debug_kernel: bool = False,
     accel: str = "auto",
+    toolchain: str | None = None,
 ) -> None:
     """Boot the kernel and open a shell on its console."""
-    selection = _selection(kernel, arch, board, source, busybox, debug_kernel, accel)
+    selection = _selection(
+        kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain
+    )
     layout = Layout.default()
     finish(commands.boot(selection, policy=policy, cpus=cpus or None, layout=layout))
 
@@ -161,10 +166,11 @@ def exec_(
     busybox: str | None = None,
     debug_kernel: bool = False,
     accel: str = "auto",
+    toolchain: str | None = None,
 ) -> None:
     """Boot, run what follows `--` in the guest, and exit with its exit code."""
     code = commands.execute(
-        _selection(kernel, arch, board, source, busybox, debug_kernel, accel),
+        _selection(kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain),
         words_after_dashes(),
         policy=policy,
         user=user,
@@ -187,9 +193,12 @@ def adb_shell(
     busybox: str | None = None,
     debug_kernel: bool = False,
     accel: str = "auto",
+    toolchain: str | None = None,
 ) -> None:
     """Boot and open adb's shell, or run what follows `--` in it."""
-    selection = _selection(kernel, arch, board, source, busybox, debug_kernel, accel)
+    selection = _selection(
+        kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain
+    )
     layout = Layout.default()
     finish(commands.adb_shell(selection, words_after_dashes(), policy=policy, layout=layout))
 
@@ -226,10 +235,11 @@ def emulator_test(
     seed: int = 1,
     debug_kernel: bool = False,
     accel: str = "auto",
+    toolchain: str | None = None,
 ) -> None:
     """Build, boot, run the scenarios and judge them."""
     code = commands.emulator_test(
-        _selection(kernel, arch, board, source, busybox, debug_kernel, accel),
+        _selection(kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain),
         policies=_names(policy),
         scenarios=_names(scenario),
         outputs=Outputs(
@@ -310,6 +320,8 @@ def _selection(
     busybox: str | None,
     debug: bool,
     accel: str = "auto",
+    *,
+    toolchain: str | None = None,
 ) -> Selection:
     return Selection(
         kernel=kernel,
@@ -319,6 +331,7 @@ def _selection(
         busybox=caller_path(busybox),
         debug=debug,
         accel=checked(accel),
+        toolchain=caller_path(toolchain) if "/" in (toolchain or "") else toolchain,
     )
 
 

@@ -54,16 +54,21 @@ class Selection:
     busybox: str | None = None
     debug: bool = False
     accel: str = "auto"
+    toolchain: str | None = None
 
     def target(self, kernels: Kernels, policy: str | None = None) -> Target:
         """The target for one policy (None: the first)."""
-        return kernels.target(
+        target = kernels.target(
             line=self.kernel,
             arch=self.arch,
             board=self.board,
             policy=policy,
             debug=self.debug,
         )
+        if self.toolchain is None:
+            return target
+        board = replace(target.board, cross_compile=self.toolchain)
+        return replace(target, board=board)
 
     def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
         """The request for one policy."""

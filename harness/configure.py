@@ -60,7 +60,11 @@ def object_folder(tree: PatchedTree, target: Target) -> Path:
 def requested_config(request: ConfigureRequest) -> dict[str, str]:
     """The symbols asked for and their values; later layers win over earlier ones."""
     target = request.target
-    config = parse_config(_read(target.board.defconfig))
+    config: dict[str, str] = {}
+    base = target.board.base_defconfig
+    if base is not None:
+        config |= parse_config(_read(request.tree.path / base))
+    config |= parse_config(_read(target.board.defconfig))
     for fragment in target.variant.configs if target.variant else ():
         config |= parse_config(_read(fragment))
     if target.debug:

@@ -78,7 +78,7 @@ def examine(kernels: Kernels, *, layout: Layout) -> tuple[Check, ...]:
             Tool(board.compiler, f"gcc-{board.cross_compile.rstrip('-')}", f"builds {board.name}")
             for board in boards
         ),
-        *(Tool(board.qemu, board.qemu, f"boots {board.name}") for board in boards),
+        *(Tool(board.qemu, board.qemu, f"boots {board.name}") for board in boards if board.qemu),
     ]
     return (
         _python(),

@@ -70,6 +70,8 @@ class DebugSettings:
 class Board:
     """One machine a line can be built for and booted on.
 
+    ``defconfig`` is ours; it is merged into the tree's own ``base_defconfig``, a name
+    below the tree, if there is one.  A board without ``qemu`` can only be built for.
     ``cross_compile`` builds the kernel and its modules, ``user_compile`` what runs
     in the guest.
     """
@@ -77,12 +79,13 @@ class Board:
     name: str
     arch: str
     defconfig: Path
+    base_defconfig: str | None
     cross_compile: str
     user_compile: str
     kernel_target: str
     kernel_image: str
     userland: str
-    qemu: str
+    qemu: str | None
     qemu_args: tuple[str, ...]
     net_args: tuple[str, ...]
     cpus: int
@@ -262,14 +265,15 @@ def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
         name=name,
         arch=table["arch"],
         defconfig=root / table["defconfig"],
+        base_defconfig=table.get("base-defconfig"),
         cross_compile=table["cross-compile"],
         user_compile=table["cross-compile"],
         kernel_target=table["kernel-target"],
         kernel_image=table["kernel-image"],
         userland=table["userland"],
-        qemu=table["qemu"],
-        qemu_args=tuple(table["qemu-args"]),
-        net_args=tuple(table["net-args"]),
+        qemu=table.get("qemu"),
+        qemu_args=tuple(table.get("qemu-args", ())),
+        net_args=tuple(table.get("net-args", ())),
         cpus=table["cpus"],
         console=table["console"],
         append=table["append"],

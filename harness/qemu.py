@@ -18,7 +18,7 @@ from harness.adb import AdbLink, AdbServer, free_port
 from harness.console import Console, on_a_terminal
 from harness.device import ShellResult
 from harness.errors import GuestCrash, HarnessError
-from harness.kernels import Target
+from harness.kernels import Board, Target
 
 GUEST_ADB_PORT = 5555
 READY = "guest: ready"
@@ -71,7 +71,7 @@ def boot(request: BootRequest) -> QemuDevice:
     Raises GuestCrash if the kernel crashes or says nothing, HarnessError if QEMU
     cannot be started or a port that was asked for is taken.
     """
-    process.require(request.target.board.qemu)
+    process.require(_program(request.target.board))
     for path in (request.image, request.initramfs):
         if not path.is_file():
             raise HarnessError(f"there is no {path}", hint="`./run build` makes it")
@@ -99,7 +99,7 @@ def command_line(request: BootRequest, *, port: int) -> list[str]:
     board = request.target.board
     forward = f"hostfwd=tcp:127.0.0.1:{port}-:{GUEST_ADB_PORT}"
     return [
-        board.qemu,
+        _program(board),
         *board.qemu_args,
         *_memory_arguments(request),
         *_cpu_arguments(request),
@@ -110,6 +110,15 @@ def command_line(request: BootRequest, *, port: int) -> list[str]:
         *("-netdev", f"user,id=net0,restrict=on,{forward}"),
         *board.net_args,
     ]
+
+
+def _program(board: Board) -> str:
+    if board.qemu is None:
+        raise HarnessError(
+            f"QEMU has no board like {board.name}: kernels for it can only be built here",
+            hint="boot its image by the means of that board, or choose another --board",
+        )
+    return board.qemu
 
 
 def _memory_arguments(request: BootRequest) -> list[str]:

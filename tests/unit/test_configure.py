@@ -12,7 +12,7 @@ from harness.build import BuildRequest, make_command
 from harness.configure import ConfiguredTree, ConfigureRequest, format_config, parse_config
 from harness.errors import HarnessError
 from harness.patch import PatchRequest
-from tests.unit.fake_tree import Checkout, make_checkout, stage
+from tests.unit.fake_tree import Checkout, make_checkout, stage, write
 
 
 @pytest.fixture
@@ -34,6 +34,16 @@ def configured(checkout: Checkout, policy: str = "rss", *, debug: bool = False) 
         env={},
         stage=stage(),
     )
+
+
+def test_the_trees_own_defconfig_comes_first(checkout: Checkout) -> None:
+    write(checkout.kernel, {"arch/arm/configs/own_defconfig": "CONFIG_A=m\nCONFIG_C=y\n"})
+    toml = checkout.layout.root / "configs" / "kernels.toml"
+    board = "[line.fake.board.arm-virt]\n"
+    own = f'{board}base-defconfig = "arch/arm/configs/own_defconfig"\n'
+    toml.write_text(toml.read_text().replace(board, own))
+    config = parse_config((configured(checkout).objdir / ".config").read_text())
+    assert (config["CONFIG_A"], config["CONFIG_B"], config["CONFIG_C"]) == ("y", "n", "y")
 
 
 def test_config_is_parsed_and_formatted() -> None:

@@ -113,6 +113,18 @@ def test_wrong_words_exit_2_with_one_clear_error(
         assert text in result.stderr
 
 
+def test_another_toolchain_builds_the_kernel(checkout: Checkout) -> None:
+    (checkout.tools / "fake-arm-gcc").rename(checkout.tools / "own-arm-gcc")
+    words = ["build", "--policy=rss", source(checkout), "--toolchain"]
+    refused = invoke(checkout, *words, "fake-arm-")
+    assert refused.returncode == 2
+    assert "fake-arm-gcc" in refused.stderr
+    built = invoke(checkout, *words, f"{checkout.tools}/own-arm-")
+    # The programs are the board's compiler's, which is not there any more.
+    assert "fake-arm-gcc" in built.stderr
+    assert list(checkout.layout.build.glob("*/arm-virt/rss/zImage"))
+
+
 def test_a_line_without_its_source_is_said_not_to_be_tested(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
