@@ -331,6 +331,7 @@ def emulator_test(
     outputs: Outputs,
     jobs: int,
     layout: Layout,
+    cpus: int | None = None,
     seconds: int | None = None,
     seed: int = 1,
 ) -> int:
@@ -350,7 +351,8 @@ def emulator_test(
     accel = accelerate(selection, first, layout=layout)
     builds = {
         policy: PolicyBuild(
-            boot=partial(_start, ready, accel, layout=layout), modules=ready.kernel.modules
+            boot=partial(_start, ready, accel, cpus=cpus, layout=layout),
+            modules=ready.kernel.modules,
         )
         for policy, ready in prepared.items()
     }
@@ -370,8 +372,8 @@ def bench(
     selection: Selection, *, quick: bool, results: Path | None, reproduce: str, layout: Layout
 ) -> int:
     """Build the kernels of the plan, measure, and show; SCENARIO_FAILED if it does not repeat."""
-    plan = load_plan(layout, quick=quick)
     kernels = load_kernels(layout)
+    plan = load_plan(kernels.line(selection.kernel).bench, quick=quick, layout=layout)
     requests = {
         name: PrepareRequest(
             target=replace(selection.target(kernels), variant=plan.kernels[name]),

@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.layout import Layout
 
 DEBUG_CONFIG = "configs/debug.config"
+DEFAULT_BENCH = "bench/plan.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,7 @@ class KernelLine:
     compat: CompatPatches | None
     goals: MakeGoals
     source: SourceSpec
+    bench: Path
     default_board: str
     boards: Mapping[str, Board]
     policy_symbols: Mapping[str, str]
@@ -247,6 +249,7 @@ def _line(name: str, table: Mapping[str, Any], *, root: Path) -> KernelLine:
         compat=_compat(table.get("compat"), root=root),
         goals=MakeGoals(**table.get("goals", {})),
         source=SourceSpec(**{key.replace("-", "_"): value for key, value in source.items()}),
+        bench=root / table.get("bench", DEFAULT_BENCH),
         default_board=table["default-board"],
         boards={key: _board(key, value, root=root) for key, value in table["board"].items()},
         policy_symbols=dict(table["policy-symbols"]),

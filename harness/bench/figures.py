@@ -67,7 +67,7 @@ def figures(plan: Plan, found: Measurements) -> list[Figure]:
         *_overshoot(found),
         *_reader(found),
         ("repeat", PAGE, _repeat(found, memcg=False)),
-        ("repeat.memcg", PAGE, _repeat(found, memcg=True)),
+        *_repeat_memcg(plan, found),
     ]
     return [Figure(name, unit, value, plan.targets.get(name)) for name, unit, value in every]
 
@@ -157,6 +157,11 @@ def _repeat(found: Measurements, *, memcg: bool) -> float:
         if key.part in ("page", "churn") and key.variant.startswith("memcg") == memcg
     ]
     return max((max(values) - min(values) for values in pages if len(values) > 1), default=0.0)
+
+
+def _repeat_memcg(plan: Plan, found: Measurements) -> Iterator[Row]:
+    if any(variant.memory_max is not None for variant in plan.variants):
+        yield "repeat.memcg", PAGE, _repeat(found, memcg=True)
 
 
 def _percent(value: float, base: float) -> float:

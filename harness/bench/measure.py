@@ -105,6 +105,7 @@ def measure(plan: Plan, boot: Booter, *, stage: Stage) -> Measurements:
     runs = [
         partial(_run_boot, plan, kernel, append, number)
         for kernel in plan.used_kernels
+        if any(variant.kernel == kernel for variant in plan.variants)
         for append in _appends(plan, kernel)
         for number in range(BOOTS)
     ]
@@ -229,7 +230,7 @@ def _measure_smp(plan: Plan, boot: Booter, *, stage: Stage) -> Measurements:
     """What takes several CPUs, where no instructions can be counted: time, overshoot."""
     smp, found = plan.smp, Measurements()
     stage.update(f"kills on {smp.cpus} CPUs")
-    how = Boot(kernel="patched", append="", cpus=smp.cpus, icount=False)
+    how = Boot(kernel=smp.kernel, append="", cpus=smp.cpus, icount=False)
     with closing(boot(how)) as device:
         _quieten(device)
         found.release = device.shell(["uname", "-r"], timeout=20).stdout.strip()

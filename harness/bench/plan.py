@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is to be measured, as bench/plan.toml says."""
+"""What is to be measured, as a file of bench/ says; kernels.toml names it for each line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from harness.errors import HarnessError
 from harness.kernels import Variant as Kernel
 from harness.layout import Layout
 
-PLAN = "bench/plan.toml"
 FEW_PROCESSES = 10
 REPEATED = ("page", "churn")
 
@@ -53,6 +52,7 @@ class Smp:
     """What is done on several CPUs: breaches, by so many threads at once, and rounds
     with and without a reader of /proc/mm_limits."""
 
+    kernel: str
     cpus: int
     threads: int
     breaches: int
@@ -77,16 +77,15 @@ class Plan:
     @property
     def used_kernels(self) -> tuple[str, ...]:
         """The kernels that have a variant, in the plan's order."""
-        used = {variant.kernel for variant in self.variants}
+        used = {self.smp.kernel, *(variant.kernel for variant in self.variants)}
         return tuple(name for name in self.kernels if name in used)
 
 
-def load_plan(layout: Layout, *, quick: bool) -> Plan:
-    """Read the plan; ``quick`` leaves the main figures with few rounds.
+def load_plan(path: Path, *, quick: bool, layout: Layout) -> Plan:
+    """Read the plan at ``path``; ``quick`` leaves the main figures with few rounds.
 
     Raises HarnessError for a missing or wrong entry.
     """
-    path = layout.root / PLAN
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         plan = _plan(data, root=layout.root)
@@ -96,9 +95,12 @@ def load_plan(layout: Layout, *, quick: bool) -> Plan:
         raise HarnessError(f"{path}: the key {error} is missing") from error
     except (ValueError, TypeError) as error:
         raise HarnessError(f"{path}: {error}") from error
-    for variant in plan.variants:
-        if variant.kernel not in plan.kernels:
-            raise HarnessError(f"{path}: variant {variant.name}: no kernel {variant.kernel!r}")
+    for user, kernel in (
+        ("smp", plan.smp.kernel),
+        *((f"variant {variant.name}", variant.kernel) for variant in plan.variants),
+    ):
+        if kernel not in plan.kernels:
+            raise HarnessError(f"{path}: {user}: no kernel {kernel!r}")
     return _shortened(plan, data) if quick else plan
 
 

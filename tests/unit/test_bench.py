@@ -25,10 +25,12 @@ from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
 from harness.device import ShellResult
 from harness.errors import HarnessError
+from harness.kernels import KernelLine, load_kernels
 from harness.layout import Layout
 from harness.ui import Stage
 
 LAYOUT = Layout.default()
+PLAN = LAYOUT.root / "bench" / "plan.toml"
 KILL = "[    1.0] uid=10150,\tuRSS={rss},\tmm_max=4096000,\tpid=9,\tpRSS=4096"
 
 
@@ -88,7 +90,7 @@ def by_name(plan: Plan, found: Measurements) -> dict[str, Figure]:
 
 
 def test_the_plan_is_whole() -> None:
-    plan = load_plan(LAYOUT, quick=False)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=False)
     assert {"unpatched", "empty", "other", "limited", "near", "memcg", "scan"} <= {
         variant.name for variant in plan.variants
     }
@@ -98,7 +100,7 @@ def test_the_plan_is_whole() -> None:
 
 
 def test_quick_keeps_the_main_figures() -> None:
-    plan = load_plan(LAYOUT, quick=True)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     assert {variant.name for variant in plan.variants} == {
         "unpatched", "empty", "other", "limited", "near", "memcg", "scan",
     }  # fmt: skip
@@ -118,12 +120,19 @@ def test_a_wrong_plan_is_told(tmp_path: Path, old: str, new: str, said: str) -> 
     layout = checkout(tmp_path)
     edit(layout, old, new)
     with pytest.raises(HarnessError, match=said):
-        load_plan(layout, quick=False)
+        load_plan(layout.root / "bench/plan.toml", layout=layout, quick=False)
+
+
+@pytest.mark.parametrize("line", load_kernels(LAYOUT).lines.values(), ids=lambda line: line.name)
+def test_each_lines_plan_can_be_read(line: KernelLine) -> None:
+    for quick in (False, True):
+        plan = load_plan(line.bench, layout=LAYOUT, quick=quick)
+        assert plan.smp.kernel in plan.used_kernels
 
 
 def test_no_plan_is_told(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"plan\.toml"):
-        load_plan(Layout(root=tmp_path, build=tmp_path, cache=tmp_path), quick=False)
+        load_plan(tmp_path / "plan.toml", layout=LAYOUT, quick=False)
 
 
 def test_the_program_is_understood() -> None:
@@ -133,14 +142,14 @@ def test_the_program_is_understood() -> None:
 
 
 def test_every_kernel_is_booted_twice_and_warmed_up() -> None:
-    plan = load_plan(LAYOUT, quick=True)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     _, log = run(plan)
     for kernel in ("unpatched", "patched", "memcg", "scan"):
         assert log.count(f"{kernel}: sh -c /data/local/tmp/mm_bench -r 3 page") == 2
 
 
 def test_figures_are_over_the_unpatched_kernel() -> None:
-    plan = load_plan(LAYOUT, quick=True)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     found, _ = run(plan)
     named = by_name(plan, found)
     assert named["page.unpatched"].value == 2000.0
@@ -157,7 +166,7 @@ def test_figures_are_over_the_unpatched_kernel() -> None:
 
 
 def test_growth_and_shares_are_in_percent() -> None:
-    plan = load_plan(LAYOUT, quick=False)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=False)
     found = Measurements()
     for variant, few, many in (("unpatched", 1000.0, 1000.0), ("limited", 1000.0, 1020.0)):
         found.add(Key(variant, 10, "page"), few)
@@ -171,7 +180,7 @@ def test_growth_and_shares_are_in_percent() -> None:
 
 
 def test_boots_that_differ_are_seen() -> None:
-    plan = load_plan(LAYOUT, quick=True)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     found = Measurements()
     for value in (2000.0, 2001.5):
         found.add(Key("unpatched", 10, "page"), value)
@@ -181,7 +190,7 @@ def test_boots_that_differ_are_seen() -> None:
 
 
 def test_the_cost_of_a_process_is_the_slope() -> None:
-    plan = load_plan(LAYOUT, quick=False)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=False)
     found = Measurements()
     found.breaches["own", 10] = [Breach(1000, 5)]
     found.breaches["own", 4000] = [Breach(1000 + 3990 * 120, 5)]
@@ -191,7 +200,7 @@ def test_the_cost_of_a_process_is_the_slope() -> None:
 
 
 def test_a_guest_that_fails_ends_the_others() -> None:
-    plan = load_plan(LAYOUT, quick=True)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     guests: list[FakeGuest] = []
 
     class Failing(FakeGuest):
@@ -234,7 +243,7 @@ def test_the_table_says_what_is_missed() -> None:
 
 
 def test_the_page_of_plots_is_drawn(tmp_path: Path) -> None:
-    plan = load_plan(LAYOUT, quick=True)
+    plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     found, _ = run(plan)
     path = tmp_path / "deep" / "bench.svg"
     plot(plan, found, figures(plan, found), path)
