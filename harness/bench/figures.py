@@ -17,7 +17,8 @@ kill.latency.OWNER.N     instructions         of the page that crossed the limit
 kill.per-process.OWNER   instructions/process slope of the latency over N
 overshoot.Ncpu           pages                the most beyond the limit when a kill was decided
 reader                   %                    a page's time (not instructions) while somebody on
-                                              another CPU reads /proc/mm_limits in a loop
+                                              another CPU reads /proc/mm_limits in a loop, more
+                                              than while they read /proc/uptime
 repeat[.memcg]           instructions/page    the most two boots of one kernel differed; with
                                               memcg, whose own work gets in between, apart
 ======================== ==================== ===================================================
