@@ -15,6 +15,15 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/timer.h>
+#include <linux/version.h>
+
+/* What older kernels do not have. */
+#ifndef OPTIMIZER_HIDE_VAR
+#define OPTIMIZER_HIDE_VAR(var)	asm("" : "=r" (var) : "0" (var))
+#endif
+#ifndef __no_sanitize_address
+#define __no_sanitize_address
+#endif
 
 static char *kind = "";
 module_param(kind, charp, 0);
@@ -72,9 +81,16 @@ static void provoke_list(void)
 	list_add(&entry, &head);
 }
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(4, 15, 0)
+static void nothing(unsigned long unused)
+{
+}
+#define timer_setup	setup_timer
+#else
 static void nothing(struct timer_list *unused)
 {
 }
+#endif
 
 /* What is freed still has an active timer. */
 static void provoke_objects(void)
@@ -133,7 +149,8 @@ static void provoke_lockup(void)
 		cpu_relax();
 }
 
-static void provoke_oops(void)
+/* KASAN would see it coming, and stop the test of what sees an oops. */
+static __no_sanitize_address void provoke_oops(void)
 {
 	volatile int *nowhere = NULL;
 
