@@ -74,8 +74,12 @@ static long badness(const struct process *p)
 	if (badness_is_in_pages())
 		return p->rss + p->tables_kb / 4 +
 		       p->adj * (total_pages() / 1000);
-	/* A page table was 2 KB and counted as a page. */
-	points = (p->rss + p->tables_kb / 2) * 1000 / total_pages() + p->adj;
+	/*
+	 * A page table was 2 KB and counted as a page; who has CAP_SYS_ADMIN, as
+	 * all of ours do because only their real uid changes, was let off 30.
+	 */
+	points = (p->rss + p->tables_kb / 2) * 1000 / total_pages();
+	points += p->adj - 30;
 	return points < 1 ? 1 : points > 1000 ? 1000 : points;
 }
 
