@@ -89,6 +89,7 @@ class Board:
     qemu: str | None
     qemu_args: tuple[str, ...]
     net_args: tuple[str, ...]
+    tcg_thread: str
     cpus: int
     console: str
     append: str
@@ -277,6 +278,7 @@ def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
         qemu=table.get("qemu"),
         qemu_args=tuple(table.get("qemu-args", ())),
         net_args=tuple(table.get("net-args", ())),
+        tcg_thread=table.get("tcg-thread", "multi"),
         cpus=table["cpus"],
         console=table["console"],
         append=table["append"],

@@ -131,8 +131,8 @@ def _cpu_arguments(request: BootRequest) -> list[str]:
     """Instructions can only be counted by TCG, on one CPU and in one thread."""
     if request.icount:
         return ["-smp", "1", "-accel", "tcg", "-icount", "shift=0"]
-    thread = ",thread=multi" if request.accel == "tcg" else ""
     board = request.target.board
+    thread = f",thread={board.tcg_thread}" if request.accel == "tcg" else ""
     cpus = request.cpus or (board.debug.cpus if request.target.debug else board.cpus)
     return ["-smp", str(cpus), "-accel", request.accel + thread]
 
