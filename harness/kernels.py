@@ -221,6 +221,10 @@ def load_kernels(layout: Layout) -> Kernels:
         raise HarnessError(f"{path} is not valid TOML: {error}") from error
     try:
         return _kernels(data, root=layout.root)
+    except TypeError as error:
+        raise HarnessError(
+            f"{path}: {error}", hint="compare with the other lines of the file"
+        ) from error
     except KeyError as error:
         raise HarnessError(
             f"{path}: the key {error} is missing", hint="compare with the other lines of the file"
