@@ -68,6 +68,15 @@ def _listens(pid: int, port: int) -> bool:
     return False
 
 
+# Makes a shell command of one user's: (user, command) to command.
+Su = Callable[[str, str], str]
+
+
+def su_busybox(user: str, command: str) -> str:
+    """As another user by busybox's su, which knows users by name."""
+    return shlex.join(["su", user, "-c", f"exec {command}"])
+
+
 class AdbServer:
     """A private adb server; a child of ours, gone when we are."""
 
@@ -132,8 +141,9 @@ class AdbServer:
 class AdbLink:
     """One device, reached through a server."""
 
-    def __init__(self, server: AdbServer, serial: str) -> None:
+    def __init__(self, server: AdbServer, serial: str, *, su: Su = su_busybox) -> None:
         self.serial = serial
+        self._su = su
         self._client = server.client()
 
     def connect(
@@ -161,7 +171,7 @@ class AdbLink:
         """
         command = shlex.join(argv)
         if user is not None:
-            command = shlex.join(["su", user, "-c", f"exec {command}"])
+            command = self._su(user, command)
         started = time.monotonic()
         output: dict[int, bytearray] = {STDOUT: bytearray(), STDERR: bytearray()}
         try:

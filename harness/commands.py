@@ -28,12 +28,13 @@ from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
 from harness.build import KernelBuild
 from harness.device import Device
+from harness.emulated import EmulatedDevice
 from harness.errors import ExitCode, HarnessError
 from harness.kernels import Kernels, Target, load_kernels
 from harness.layout import Layout
 from harness.patch import PatchRequest
 from harness.pipeline import Prepared, PrepareRequest
-from harness.qemu import BootRequest, QemuDevice
+from harness.qemu import BootRequest
 from harness.report import Report, RunInfo, write_junit, write_results, write_text
 from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
 from harness.scenario import load_scenarios, select_cases
@@ -486,7 +487,7 @@ def _start(
     cpus: int | None = None,
     patience: float | None = None,
     layout: Layout,
-) -> QemuDevice:
+) -> EmulatedDevice:
     """Boot one guest in a run folder of its own below build/runs."""
     target = prepared.kernel.target
     return qemu.boot(

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,25 @@ _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x
 class Console:
     """A running emulator, seen through its console.  Use ``close()`` to end it."""
 
-    def __init__(self, argv: Sequence[str], *, log: Path) -> None:
-        """Start ``argv``; its output goes to the file ``log`` and to the scanner."""
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        halted: str | None = None,
+    ) -> None:
+        """Start ``argv``; its output goes to the file ``log`` and to the scanner.
+
+        ``env`` is added to our environment.  A line that matches ``halted`` says that
+        the guest has switched itself off; the emulator, which may stay, is then ended.
+        """
         words = with_parent(argv)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         self._argv = tuple(argv)
+        self._halted = re.compile(halted) if halted is not None else None
+        self._has_halted = False
         self._stream = log.open("wb")
         self._scanner = Scanner()
         self._lines: list[str] = []
@@ -64,7 +77,13 @@ class Console:
         self._hands_off = threading.Event()  # set while a person has the console
         try:
             # Any: the stubs know only of text, but this console gives bytes.
-            self._child: Any = pexpect.spawn(words[0], list(words[1:]), timeout=None, echo=False)
+            self._child: Any = pexpect.spawn(
+                words[0],
+                list(words[1:]),
+                timeout=None,
+                echo=False,
+                env={**os.environ, **(env or {})},
+            )
         except pexpect.ExceptionPexpect as error:
             self._stream.close()
             raise HarnessError(
@@ -212,6 +231,9 @@ class Console:
             *complete, self._partial = (self._partial + self._decode(data)).split("\n")
             for line in map(_plain, complete):
                 self._lines.append(line)
+                if self._halted is not None and self._halted.search(line):
+                    self._has_halted = True
+                    self._kill()
                 splat = self._scanner.feed(line)
                 if splat is not None and splat.fatal and self._fatal is None:
                     self._fatal = splat
@@ -243,6 +265,7 @@ class Console:
         """The emulator is gone and nobody asked for it."""
         status = self._child.exitstatus
         spoke = any(re.search(r"Booting Linux|Linux version", line) for line in self._lines)
+        spoke = spoke or self._has_halted
         # An emulator that is content has run a guest, one without a console perhaps.
         if spoke or status == 0:
             raise GuestCrash("the guest ended by itself", hint=f"the console is in {self.log}",

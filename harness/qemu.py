@@ -3,37 +3,22 @@
 
 from __future__ import annotations
 
-import atexit
-import shlex
 import socket
-import threading
-import time
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import process
-from harness.adb import AdbLink, AdbServer, free_port
-from harness.console import Console, on_a_terminal
-from harness.device import ShellResult
-from harness.errors import GuestCrash, HarnessError
+from harness.adb import free_port
+from harness.emulated import EmulatedDevice, Guest
+from harness.errors import HarnessError
 from harness.kernels import Board, Target
 
 GUEST_ADB_PORT = 5555
-READY = "guest: ready"
 
 # From the start of QEMU to adbd, under TCG on a busy machine; usually 2 to 4 s.
 BOOT_SECONDS = 60.0
 # A debug kernel takes half a minute, and on a busy machine more.
 DEBUG_BOOT_SECONDS = 240.0
-# A kernel that hangs says nothing; a slow one goes on talking.
-SILENT_SECONDS = 20.0
-
-# A guest that has work to do still answers within a second or two.
-HEARTBEAT_SECONDS = 2.0
-HEARTBEAT_PATIENCE_SECONDS = 10.0
-
 # Somebody else may take a port between our look and QEMU's.
 PORT_TRIES = 5
 PORT_TAKEN = "Could not set up host forwarding rule"
@@ -65,7 +50,7 @@ class BootRequest:
     icount: bool = False
 
 
-def boot(request: BootRequest) -> QemuDevice:
+def boot(request: BootRequest) -> EmulatedDevice:
     """Start QEMU and wait until the guest has answered a first adb shell.
 
     Raises GuestCrash if the kernel crashes or says nothing, HarnessError if QEMU
@@ -78,7 +63,7 @@ def boot(request: BootRequest) -> QemuDevice:
     if request.port is not None:
         _require_free(request.port)
     for attempt in range(PORT_TRIES):
-        device = QemuDevice(request, port=request.port or free_port())
+        device = EmulatedDevice(_guest(request, port=request.port or free_port()))
         try:
             device.start()
         except HarnessError as error:
@@ -92,6 +77,19 @@ def boot(request: BootRequest) -> QemuDevice:
         else:
             return device
     raise AssertionError("unreachable")
+
+
+def _guest(request: BootRequest, *, port: int) -> Guest:
+    usual = DEBUG_BOOT_SECONDS if request.target.debug else BOOT_SECONDS
+    return Guest(
+        name="qemu",
+        accel=request.accel,
+        argv=command_line(request, port=port),
+        serial=f"127.0.0.1:{port}",
+        run_dir=request.run_dir,
+        patience=request.patience or usual,
+        heartbeat=request.heartbeat,
+    )
 
 
 def command_line(request: BootRequest, *, port: int) -> list[str]:
@@ -135,172 +133,6 @@ def _cpu_arguments(request: BootRequest) -> list[str]:
     thread = f",thread={board.tcg_thread}" if request.accel == "tcg" else ""
     cpus = request.cpus or (board.debug.cpus if request.target.debug else board.cpus)
     return ["-smp", str(cpus), "-accel", request.accel + thread]
-
-
-class QemuDevice:
-    """A guest in QEMU (see harness.device.Device)."""
-
-    name = "qemu"
-
-    def __init__(self, request: BootRequest, *, port: int) -> None:
-        self.accel = request.accel
-        self.serial = f"127.0.0.1:{port}"
-        self.boot_seconds = 0.0
-        self._request = request
-        self._argv = command_line(request, port=port)
-        self._console: Console | None = None
-        self._server: AdbServer | None = None
-        self._link: AdbLink | None = None
-        self._closing = threading.Event()
-        self._heart: threading.Thread | None = None
-
-    @property
-    def adb_server_port(self) -> int:
-        """The port of our adb server, for a client of the user's."""
-        assert self._server is not None
-        return self._server.port
-
-    def start(self) -> None:
-        """Boot; returns when the guest has answered."""
-        atexit.register(self.close)
-        run_dir = self._request.run_dir
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "command").write_text(shlex.join(self._argv) + "\n", encoding="utf-8")
-        started = time.monotonic()
-        self._console = Console(self._argv, log=run_dir / "console.log")
-        self._server = AdbServer(run_dir / "adb")
-        usual = DEBUG_BOOT_SECONDS if self._request.target.debug else BOOT_SECONDS
-        patience = self._request.patience or usual
-        self._console.wait_for(READY, timeout=patience, silence=SILENT_SECONDS)
-        self._link = AdbLink(self._server, self.serial)
-        try:
-            self._link.connect(check=self._console.check)
-            self._link.shell(["true"], timeout=20)
-        except (HarnessError, OSError) as error:
-            self._console.check()
-            raise GuestCrash(
-                f"the guest has booted but does not answer adb: {error}",
-                details=self._console.tail(),
-            ) from error
-        self.boot_seconds = time.monotonic() - started
-        if self._request.heartbeat:
-            self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-            self._heart.start()
-
-    def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
-        """See Device.shell()."""
-        self.check()
-        assert self._link is not None
-        try:
-            return self._link.shell(argv, timeout=timeout, user=user)
-        except HarnessError:
-            self.check()
-            raise
-        except OSError as error:
-            raise self._broken(error) from error
-
-    def push(self, local: Path, remote: str, *, mode: int = 0o755) -> None:
-        """See Device.push()."""
-        self.check()
-        assert self._link is not None
-        if not local.is_file():
-            raise HarnessError(f"cannot push {local}: there is no such file")
-        try:
-            self._link.push(local, remote, mode=mode)
-        except HarnessError:
-            self.check()
-            raise
-
-    def pull(self, remote: str, local: Path) -> None:
-        """See Device.pull()."""
-        self.check()
-        assert self._link is not None
-        try:
-            self._link.pull(remote, local)
-        except HarnessError:
-            self.check()
-            raise
-
-    def check(self) -> None:
-        """See Device.check()."""
-        if self._console is None:
-            raise HarnessError("the device has been stopped")
-        self._console.check()
-
-    def interact(self) -> int:
-        """Give the console to the user; returns an exit status.
-
-        A guest that the user has powered off is no error, one that crashed is.
-        """
-        assert self._console is not None
-        if not on_a_terminal():
-            raise HarnessError(
-                "the console needs a terminal", hint="`./run exec -- COMMAND` does not"
-            )
-        self._stop_heart()
-        self._console.interact()
-        self._console.raise_if_crashed()
-        return 0
-
-    def close(self) -> None:
-        """See Device.close()."""
-        # First QEMU: a heartbeat that waits for an answer then need not wait longer.
-        self._closing.set()
-        if self._console is not None:
-            self._console.close()
-        if self._server is not None:
-            self._server.close()
-        self._stop_heart()
-        atexit.unregister(self.close)
-
-    def __enter__(self) -> QemuDevice:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _broken(self, error: OSError) -> HarnessError:
-        """Why the connection broke: mostly because the guest is no more."""
-        assert self._console is not None
-        with suppress(GuestCrash):
-            # The console may need a moment to say so.
-            deadline = time.monotonic() + 1
-            while self._console.alive and time.monotonic() < deadline:
-                self._console.check()
-                time.sleep(0.05)
-        self.check()
-        return HarnessError(
-            f"adb lost the guest: {error}",
-            hint=f"the console is in {self._console.log}",
-            details=self._console.tail(),
-        )
-
-    def _stop_heart(self) -> None:
-        self._closing.set()
-        if self._heart is not None and self._heart is not threading.current_thread():
-            self._heart.join(timeout=HEARTBEAT_PATIENCE_SECONDS)
-
-    def _beat(self) -> None:
-        """Ask the guest now and then whether it lives.
-
-        A broken connection may be adbd's end alone, which init starts again, and a
-        guest that is busy printing is not dead: only silence on both sides is.
-        """
-        assert self._console is not None
-        assert self._link is not None
-        patience = HEARTBEAT_PATIENCE_SECONDS
-        answered = time.monotonic()
-        while not self._closing.wait(HEARTBEAT_SECONDS):
-            try:
-                self._link.shell(["true"], timeout=patience)
-                answered = time.monotonic()
-            except (HarnessError, OSError):
-                # The console knows better why, if the guest has crashed.
-                if self._closing.is_set() or not self._console.alive:
-                    return
-                if min(time.monotonic() - answered, self._console.silent_for) >= patience:
-                    self._console.condemn(f"the guest has not answered for {patience:.0f} s")
-                    return
 
 
 def _require_free(port: int) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import qemu
+from harness import emulated, qemu
 from harness.errors import GuestCrash, HarnessError
 from harness.kernels import Target, load_kernels
 from harness.layout import Layout
@@ -162,7 +162,7 @@ def test_a_crash_before_the_first_answer_ends_the_wait(machine: Path) -> None:
 def test_a_broken_connection_is_no_dead_guest(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(emulated, "HEARTBEAT_SECONDS", 0.05)
     with qemu.boot(request(machine)) as device:
         for pid in adbds(machine):
             if pid != int((machine / "pid").read_text()):  # the listener lives
@@ -179,8 +179,8 @@ def test_a_broken_connection_is_no_dead_guest(
 
 
 def test_a_guest_that_stops_answering(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu, "HEARTBEAT_SECONDS", 0.2)
-    monkeypatch.setattr(qemu, "HEARTBEAT_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(emulated, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(emulated, "HEARTBEAT_PATIENCE_SECONDS", 1.0)
     stopped = []
     with qemu.boot(request(machine)) as device:
         # All of it: the listener, the connections and their services.
@@ -199,7 +199,7 @@ def test_a_guest_that_stops_answering(machine: Path, monkeypatch: pytest.MonkeyP
 def test_a_guest_that_hangs_does_not_hold_up_the_end(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(emulated, "HEARTBEAT_SECONDS", 0.1)
     device = qemu.boot(request(machine))
     stopped = adbds(machine)
     for pid in stopped:
@@ -208,14 +208,14 @@ def test_a_guest_that_hangs_does_not_hold_up_the_end(
     started = time.monotonic()
     try:
         device.close()
-        assert time.monotonic() - started < qemu.HEARTBEAT_PATIENCE_SECONDS / 2
+        assert time.monotonic() - started < emulated.HEARTBEAT_PATIENCE_SECONDS / 2
     finally:
         for pid in filter(is_alive, stopped):
             os.kill(pid, signal.SIGKILL)
 
 
 def test_a_guest_that_never_answers(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(emulated, "SILENT_SECONDS", 1.0)
     fake_qemu(machine, before="sleep 60")
     with pytest.raises(GuestCrash, match="silent for 1 s") as caught:
         qemu.boot(request(machine))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest in an emulator: its console is watched, and it answers adb.
+
+What QEMU and the Android emulator have in common once their command line is
+known.  See harness/qemu.py and harness/avd.py for those.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shlex
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.adb import CONNECT_SECONDS, AdbLink, AdbServer, Su, su_busybox
+from harness.console import Console, on_a_terminal
+from harness.device import ShellResult
+from harness.errors import GuestCrash, HarnessError
+
+READY = "guest: ready"
+
+# A kernel that hangs says nothing; a slow one goes on talking.
+SILENT_SECONDS = 20.0
+
+# A guest that has work to do still answers within a second or two.
+HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """How an emulator is started, and when the guest in it is up.
+
+    ``name`` and ``accel`` are Device's; ``argv`` and ``env`` (added to ours) start the
+    emulator, ``serial`` is where adb finds the guest.  The guest is up when its console
+    has shown ``ready`` (None: adb alone tells) within ``patience`` seconds.  ``halted``
+    is what the console shows when the guest has switched itself off, for an emulator
+    that then stays.  ``su`` makes a command of another user.  Without ``heartbeat``
+    nobody asks the guest whether it lives.
+    """
+
+    name: str
+    accel: str
+    argv: Sequence[str]
+    serial: str
+    run_dir: Path
+    patience: float
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: str | None = READY
+    halted: str | None = None
+    su: Su = su_busybox
+    heartbeat: bool = True
+
+
+class EmulatedDevice:
+    """A guest in an emulator (see harness.device.Device)."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.name = guest.name
+        self.accel = guest.accel
+        self.serial = guest.serial
+        self.boot_seconds = 0.0
+        self._guest = guest
+        self._console: Console | None = None
+        self._server: AdbServer | None = None
+        self._link: AdbLink | None = None
+        self._closing = threading.Event()
+        self._heart: threading.Thread | None = None
+
+    @property
+    def adb_server_port(self) -> int:
+        """The port of our adb server, for a client of the user's."""
+        assert self._server is not None
+        return self._server.port
+
+    def start(self) -> None:
+        """Boot; returns when the guest has answered."""
+        atexit.register(self.close)
+        guest = self._guest
+        guest.run_dir.mkdir(parents=True, exist_ok=True)
+        (guest.run_dir / "command").write_text(shlex.join(guest.argv) + "\n", encoding="utf-8")
+        started = time.monotonic()
+        self._console = Console(
+            guest.argv, log=guest.run_dir / "console.log", env=guest.env, halted=guest.halted
+        )
+        self._server = AdbServer(guest.run_dir / "adb")
+        self._link = AdbLink(self._server, self.serial, su=guest.su)
+        self._await_guest(self._console, self._link)
+        self.boot_seconds = time.monotonic() - started
+        if guest.heartbeat:
+            self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._heart.start()
+
+    def _await_guest(self, console: Console, link: AdbLink) -> None:
+        """Return when the guest can be used; raises GuestCrash if that will not be."""
+        guest = self._guest
+        if guest.ready is not None:
+            console.wait_for(guest.ready, timeout=guest.patience, silence=SILENT_SECONDS)
+        timeout = CONNECT_SECONDS if guest.ready is not None else guest.patience
+        try:
+            link.connect(timeout=timeout, check=console.check)
+            link.shell(["true"], timeout=20)
+        except (HarnessError, OSError) as error:
+            console.check()
+            raise GuestCrash(
+                f"the guest has booted but does not answer adb: {error}",
+                details=console.tail(),
+            ) from error
+
+    def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
+        """See Device.shell()."""
+        self.check()
+        assert self._link is not None
+        try:
+            return self._link.shell(argv, timeout=timeout, user=user)
+        except HarnessError:
+            self.check()
+            raise
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def push(self, local: Path, remote: str, *, mode: int = 0o755) -> None:
+        """See Device.push()."""
+        self.check()
+        assert self._link is not None
+        if not local.is_file():
+            raise HarnessError(f"cannot push {local}: there is no such file")
+        try:
+            self._link.push(local, remote, mode=mode)
+        except HarnessError:
+            self.check()
+            raise
+
+    def pull(self, remote: str, local: Path) -> None:
+        """See Device.pull()."""
+        self.check()
+        assert self._link is not None
+        try:
+            self._link.pull(remote, local)
+        except HarnessError:
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """See Device.check()."""
+        if self._console is None:
+            raise HarnessError("the device has been stopped")
+        self._console.check()
+
+    def interact(self) -> int:
+        """Give the console to the user; returns an exit status.
+
+        A guest that the user has powered off is no error, one that crashed is.
+        """
+        assert self._console is not None
+        if not on_a_terminal():
+            raise HarnessError(
+                "the console needs a terminal", hint="`./run exec -- COMMAND` does not"
+            )
+        self._stop_heart()
+        self._console.interact()
+        self._console.raise_if_crashed()
+        return 0
+
+    def close(self) -> None:
+        """See Device.close()."""
+        # First QEMU: a heartbeat that waits for an answer then need not wait longer.
+        self._closing.set()
+        if self._console is not None:
+            self._console.close()
+        if self._server is not None:
+            self._server.close()
+        self._stop_heart()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> EmulatedDevice:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _broken(self, error: OSError) -> HarnessError:
+        """Why the connection broke: mostly because the guest is no more."""
+        assert self._console is not None
+        with suppress(GuestCrash):
+            # The console may need a moment to say so.
+            deadline = time.monotonic() + 1
+            while self._console.alive and time.monotonic() < deadline:
+                self._console.check()
+                time.sleep(0.05)
+        self.check()
+        return HarnessError(
+            f"adb lost the guest: {error}",
+            hint=f"the console is in {self._console.log}",
+            details=self._console.tail(),
+        )
+
+    def _stop_heart(self) -> None:
+        self._closing.set()
+        if self._heart is not None and self._heart is not threading.current_thread():
+            self._heart.join(timeout=HEARTBEAT_PATIENCE_SECONDS)
+
+    def _beat(self) -> None:
+        """Ask the guest now and then whether it lives.
+
+        A broken connection may be adbd's end alone, which init starts again, and a
+        guest that is busy printing is not dead: only silence on both sides is.
+        """
+        assert self._console is not None
+        assert self._link is not None
+        patience = HEARTBEAT_PATIENCE_SECONDS
+        answered = time.monotonic()
+        while not self._closing.wait(HEARTBEAT_SECONDS):
+            try:
+                self._link.shell(["true"], timeout=patience)
+                answered = time.monotonic()
+            except (HarnessError, OSError):
+                # The console knows better why, if the guest has crashed.
+                if self._closing.is_set() or not self._console.alive:
+                    return
+                if min(time.monotonic() - answered, self._console.silent_for) >= patience:
+                    self._console.condemn(f"the guest has not answered for {patience:.0f} s")
+                    return
