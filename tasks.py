@@ -21,6 +21,7 @@ from harness.accel import checked
 from harness.cli import caller_path, finish, guarded, misuse_exits_2, words_after_dashes
 from harness.commands import Outputs, Selection
 from harness.layout import Layout
+from harness.start import DeviceOptions
 
 misuse_exits_2()
 
@@ -34,14 +35,30 @@ TARGET = {
     "arch": "architecture (default: that of the line's default board)",
     "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
     "toolchain": "prefix of the kernel's compiler, its CROSS_COMPILE (default: the board's)",
+    "ndk": "folder of an Android NDK whose ndk-build makes the programs (default: none, the"
+    " board's compiler does)",
     "debug-kernel": "add configs/debug.config: lockdep and other checks (default: off)",
+}
+DEVICE = {
+    "device": "qemu or avd, the Android emulator (default: that of the board)",
+    "emulator": "program of the Android emulator (default: that of the SDK; see fetch --sdk)",
+    "ramdisk": "for avd: image, Android's, or ours, without Android (default: image)",
 }
 ACCEL = {"accel": "auto, kvm or tcg (default: auto, which is KVM where a boot proves it)"}
 BUSYBOX = {"busybox": "static busybox for the guest (default: Debian's busybox-static)"}
 POLICY = {"policy": "rss, runtime, badness or none (default: rss)"}
 
 
-@task(help={**KERNEL, **BUSYBOX, "update": "look for newer versions (default: use the cache)"})
+@task(
+    help={
+        **KERNEL,
+        **BUSYBOX,
+        "update": "look for newer versions (default: use the cache)",
+        "sdk": "instead, parts of Google's Android SDK, with commas: emulator, system-image,"
+        " ndk-r10e, ndk-r25c (default: none)",
+        "accept-licence": "download them: you have read their licence (default: only show it)",
+    }
+)
 @guarded
 def fetch(
     _c: Context,
@@ -49,8 +66,13 @@ def fetch(
     source: str | None = None,
     busybox: str | None = None,
     update: bool = False,
+    sdk: str | None = None,
+    accept_licence: bool = False,
 ) -> None:
     """Download the kernel source and the guest's busybox into the cache."""
+    if sdk is not None:
+        commands.fetch_sdk(_names(sdk), accept_licence=accept_licence, layout=Layout.default())
+        return
     selection = Selection(kernel=kernel, source=caller_path(source), busybox=caller_path(busybox))
     commands.fetch(selection, update=update, layout=Layout.default())
 
@@ -83,6 +105,7 @@ def patch(
 @task(
     help={
         **TARGET,
+        "device": DEVICE["device"],
         "policy": "rss, runtime, badness, none, or several with commas (default: rss)",
         "all": "build every policy (default: off)",
     }
@@ -98,10 +121,22 @@ def build(
     all: bool = False,
     debug_kernel: bool = False,
     toolchain: str | None = None,
+    ndk: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Build the kernel, its modules and the guest's programs."""
     commands.build(
-        _selection(kernel, arch, board, source, None, debug_kernel, toolchain=toolchain),
+        _selection(
+            kernel,
+            arch,
+            board,
+            source,
+            None,
+            debug_kernel,
+            toolchain=toolchain,
+            ndk=ndk,
+            on=_device(device, None, None),
+        ),
         policies=_names(policy),
         every=all,
         layout=Layout.default(),
@@ -111,6 +146,7 @@ def build(
 @task(
     help={
         **TARGET,
+        **DEVICE,
         **POLICY,
         **BUSYBOX,
         **ACCEL,
@@ -130,10 +166,23 @@ def boot(
     debug_kernel: bool = False,
     accel: str = "auto",
     toolchain: str | None = None,
+    ndk: str | None = None,
+    device: str | None = None,
+    emulator: str | None = None,
+    ramdisk: str | None = None,
 ) -> None:
     """Boot the kernel and open a shell on its console."""
     selection = _selection(
-        kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain
+        kernel,
+        arch,
+        board,
+        source,
+        busybox,
+        debug_kernel,
+        accel,
+        toolchain=toolchain,
+        ndk=ndk,
+        on=_device(device, emulator, ramdisk),
     )
     layout = Layout.default()
     finish(commands.boot(selection, policy=policy, cpus=cpus or None, layout=layout))
@@ -144,6 +193,7 @@ def boot(
     iterable=["push"],
     help={
         **TARGET,
+        **DEVICE,
         **POLICY,
         **BUSYBOX,
         **ACCEL,
@@ -167,10 +217,25 @@ def exec_(
     debug_kernel: bool = False,
     accel: str = "auto",
     toolchain: str | None = None,
+    ndk: str | None = None,
+    device: str | None = None,
+    emulator: str | None = None,
+    ramdisk: str | None = None,
 ) -> None:
     """Boot, run what follows `--` in the guest, and exit with its exit code."""
     code = commands.execute(
-        _selection(kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain),
+        _selection(
+            kernel,
+            arch,
+            board,
+            source,
+            busybox,
+            debug_kernel,
+            accel,
+            toolchain=toolchain,
+            ndk=ndk,
+            on=_device(device, emulator, ramdisk),
+        ),
         words_after_dashes(),
         policy=policy,
         user=user,
@@ -181,7 +246,7 @@ def exec_(
     finish(code)
 
 
-@task(name="adb-shell", help={**TARGET, **POLICY, **BUSYBOX, **ACCEL})
+@task(name="adb-shell", help={**TARGET, **DEVICE, **POLICY, **BUSYBOX, **ACCEL})
 @guarded
 def adb_shell(
     _c: Context,
@@ -194,10 +259,23 @@ def adb_shell(
     debug_kernel: bool = False,
     accel: str = "auto",
     toolchain: str | None = None,
+    ndk: str | None = None,
+    device: str | None = None,
+    emulator: str | None = None,
+    ramdisk: str | None = None,
 ) -> None:
     """Boot and open adb's shell, or run what follows `--` in it."""
     selection = _selection(
-        kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain
+        kernel,
+        arch,
+        board,
+        source,
+        busybox,
+        debug_kernel,
+        accel,
+        toolchain=toolchain,
+        ndk=ndk,
+        on=_device(device, emulator, ramdisk),
     )
     layout = Layout.default()
     finish(commands.adb_shell(selection, words_after_dashes(), policy=policy, layout=layout))
@@ -207,6 +285,7 @@ def adb_shell(
     name="emulator-test",
     help={
         **TARGET,
+        **DEVICE,
         **BUSYBOX,
         **ACCEL,
         "policy": "policies with commas (default: all)",
@@ -238,10 +317,25 @@ def emulator_test(
     debug_kernel: bool = False,
     accel: str = "auto",
     toolchain: str | None = None,
+    ndk: str | None = None,
+    device: str | None = None,
+    emulator: str | None = None,
+    ramdisk: str | None = None,
 ) -> None:
     """Build, boot, run the scenarios and judge them."""
     code = commands.emulator_test(
-        _selection(kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain),
+        _selection(
+            kernel,
+            arch,
+            board,
+            source,
+            busybox,
+            debug_kernel,
+            accel,
+            toolchain=toolchain,
+            ndk=ndk,
+            on=_device(device, emulator, ramdisk),
+        ),
         policies=_names(policy),
         scenarios=_names(scenario),
         outputs=Outputs(
@@ -325,6 +419,8 @@ def _selection(
     accel: str = "auto",
     *,
     toolchain: str | None = None,
+    ndk: str | None = None,
+    on: DeviceOptions | None = None,
 ) -> Selection:
     return Selection(
         kernel=kernel,
@@ -335,7 +431,13 @@ def _selection(
         debug=debug,
         accel=checked(accel),
         toolchain=caller_path(toolchain) if "/" in (toolchain or "") else toolchain,
+        ndk=caller_path(ndk),
+        on=on or DeviceOptions(),
     )
+
+
+def _device(device: str | None, emulator: str | None, ramdisk: str | None) -> DeviceOptions:
+    return DeviceOptions(device=device, emulator=caller_path(emulator), ramdisk=ramdisk)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

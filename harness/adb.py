@@ -8,6 +8,7 @@ so that it never meets the user's: nothing of theirs is listed, stopped or asked
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import stat
@@ -22,6 +23,7 @@ from typing import IO, TYPE_CHECKING
 from harness import process
 from harness.device import ShellResult
 from harness.errors import HarnessError
+from harness.rootfs import FIRST_APP_UID
 
 if TYPE_CHECKING:  # importing it takes longer than starting a task may
     from adbutils import AdbClient, AdbDevice
@@ -75,6 +77,13 @@ Su = Callable[[str, str], str]
 def su_busybox(user: str, command: str) -> str:
     """As another user by busybox's su, which knows users by name."""
     return shlex.join(["su", user, "-c", f"exec {command}"])
+
+
+def su_android(user: str, command: str) -> str:
+    """As another user by Android's su, which wants a uid: that of u0_aN is 10000 + N."""
+    match = re.fullmatch(r"u0_a(\d+)", user)
+    uid = FIRST_APP_UID + int(match[1]) if match else user
+    return shlex.join(["su", str(uid), "sh", "-c", f"exec {command}"])
 
 
 class AdbServer:
@@ -162,6 +171,25 @@ class AdbLink:
             if time.monotonic() > deadline:
                 raise HarnessError(f"adb cannot connect to {self.serial}: {answer}")
             time.sleep(RETRY_SECONDS)
+
+    def restart_as_root(self) -> None:
+        """Have Android's adbd run as root, which ends the connection.
+
+        Raises HarnessError where the image does not allow it.
+        """
+        from adbutils import AdbError
+
+        try:
+            with self._device().open_transport(timeout=STALL_SECONDS) as connection:
+                connection.send_command("root:")
+                connection.check_okay()
+                answer = connection.read_until_close()
+        except (AdbError, OSError) as error:
+            raise HarnessError(f"adb root: {error}") from error
+        if "root" not in answer or "cannot" in answer:
+            raise HarnessError(
+                f"adb root: {answer.strip()}", hint="take a system image without Google APIs"
+            )
 
     def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
         """Run ``argv`` and wait for its end; seconds.

@@ -335,11 +335,25 @@ def _warnings(output: Sequence[str], tree: PatchedTree) -> tuple[str, ...]:
     ours = {*tree.patched, *tree.edits}
     source = f"{tree.path.resolve()}/"  # older kbuilds name files in full
     found = []
-    for line in output:
-        match = re.match(r"(?:\.\./)?(\S+?):\d+(?::\d+)?: warning: ", line)
-        if match is None:
-            continue
-        name = match.group(1).removeprefix(source)
-        if name in ours or str(tree.work) in name:
-            found.append(line)
+    for number, line in enumerate(output):
+        if re.match(r"\S+?:\d+(?::\d+)?: warning: ", line):
+            name = blamed_file(output[number:]).removeprefix("../").removeprefix(source)
+            if name in ours or str(tree.work) in name:
+                found.append(line)
     return tuple(found)
+
+
+def blamed_file(output: Sequence[str]) -> str:
+    """The file that a warning, the first line, is about.
+
+    That of a macro which others use wrongly is not to blame: gcc names where it is
+    expanded in the notes that follow, the outermost last.
+    """
+    name = output[0].split(":", 1)[0]
+    for line in output[1:]:
+        note = re.match(r"(\S+?):\d+:\d+: note: in expansion of macro ", line)
+        if note is not None:
+            name = note.group(1)
+        elif re.match(r"  [A-Z]+ |\S+?:\d+(?::\d+)?: \w+: ", line):
+            break
+    return name

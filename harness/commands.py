@@ -14,11 +14,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from harness import compiler, lint, patch, pipeline, process, qemu, ui
+from harness import compiler, lint, patch, pipeline, process, qemu, sdk, ui
 from harness import doctor as doctor_module
 from harness.accel import PROOF_SECONDS, Accel, choose
 from harness.bench import show
@@ -38,6 +38,7 @@ from harness.qemu import BootRequest
 from harness.report import Report, RunInfo, write_junit, write_results, write_text
 from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
 from harness.scenario import load_scenarios, select_cases
+from harness.start import DeviceOptions, Emulator, start
 from harness.ui import Stage
 
 # A tree of kernel/goldfish, for the tests of that line: this project has none.
@@ -56,6 +57,8 @@ class Selection:
     debug: bool = False
     accel: str = "auto"
     toolchain: str | None = None
+    ndk: str | None = None
+    on: DeviceOptions = field(default_factory=DeviceOptions)
 
     def target(self, kernels: Kernels, policy: str | None = None) -> Target:
         """The target for one policy (None: the first)."""
@@ -63,9 +66,11 @@ class Selection:
             line=self.kernel,
             arch=self.arch,
             board=self.board,
+            device=self.on.device,
             policy=policy,
             debug=self.debug,
         )
+        self.on.check(target.board)
         if self.toolchain is None:
             return target
         board = replace(target.board, cross_compile=self.toolchain)
@@ -73,14 +78,30 @@ class Selection:
 
     def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
         """The request for one policy."""
+        target = self.target(kernels, policy)
         return PrepareRequest(
-            target=self.target(kernels, policy), source=self.source, busybox=self.busybox
+            target=target,
+            source=self.source,
+            busybox=self.busybox,
+            initramfs=self.on.needs_initramfs(target.board),
+            ndk=Path(self.ndk) if self.ndk is not None else None,
         )
+
+    def find_emulator(self, *, layout: Layout) -> Emulator | None:
+        """The Android emulator, if the board is one of its; HarnessError if it is lacking."""
+        return self.on.find_emulator(self.target(load_kernels(layout)).board, layout=layout)
 
     @property
     def environment(self) -> dict[str, str]:
         """As variables, for the tests to read; see tests/selected.py."""
-        values = {"KERNEL": self.kernel, "ARCH": self.arch, "SOURCE": self.source}
+        values = {
+            "KERNEL": self.kernel,
+            "ARCH": self.arch,
+            "SOURCE": self.source,
+            "DEVICE": self.on.device,
+            "EMULATOR": self.on.emulator,
+            "RAMDISK": self.on.ramdisk,
+        }
         return {f"MMLIMITS_TEST_{name}": value or "" for name, value in values.items()}
 
 
@@ -137,6 +158,23 @@ def fetch(selection: Selection, *, update: bool, layout: Layout) -> None:
     )
 
 
+def fetch_sdk(names: Sequence[str], *, accept_licence: bool, layout: Layout) -> None:
+    """Show what the packages are; download them if their licence is accepted."""
+    catalogue = sdk.load_catalogue(layout)
+    packages = [catalogue.package(name) for name in names]
+    for line in sdk.notice(packages, catalogue):
+        ui.console.print(line, soft_wrap=True, highlight=False)
+    if not accept_licence:
+        raise HarnessError(
+            "nothing was downloaded: this comes under the licence above",
+            hint="read it, and add --accept-licence to the same command",
+        )
+    with pipeline.exclusive(layout):
+        for package in packages:
+            with ui.stage(package.name) as stage:
+                stage.note(str(sdk.install(package, layout=layout, stage=stage)))
+
+
 def apply_patches(
     line_name: str | None, *, source: str | None, check: bool, force: bool, layout: Layout
 ) -> None:
@@ -165,7 +203,7 @@ def build(selection: Selection, *, policies: Sequence[str], every: bool, layout:
     requests = [selection.prepare_request(kernels, policy) for policy in chosen]
     for request in requests:
         kernel = pipeline.build_kernel(request, layout=layout)
-        pipeline.build_programs(kernel, layout=layout)
+        pipeline.build_programs(kernel, ndk=request.ndk, layout=layout)
         ui.console.print(str(kernel.image), soft_wrap=True)
         ui.say(f"  by hand: {kernel.reproduce}")
 
@@ -278,11 +316,15 @@ def clean(*, cache: bool, layout: Layout) -> None:
 
 def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
     """Boot and hand the console to the user until they leave or the guest ends."""
+    emulator = selection.find_emulator(layout=layout)
     prepared = _prepare_one(selection, policy, layout=layout)
     accel = accelerate(selection, prepared, layout=layout)
-    with closing(_start(prepared, accel, cpus=cpus, layout=layout)) as device:
+    with closing(_start(prepared, accel, emulator, cpus=cpus, layout=layout)) as device:
         equip(device, prepared)
         ui.say(f"from another terminal: adb connect {device.serial}")
+        if emulator is not None:
+            ui.say("this emulator's console takes no input: here is adb's shell")
+            return _adb_shell(device, ())
         return device.interact()
 
 
@@ -290,12 +332,17 @@ def adb_shell(
     selection: Selection, argv: Sequence[str], *, policy: str | None, layout: Layout
 ) -> int:
     """Boot, then the real adb client's shell on our terminal, or one command in it."""
+    emulator = selection.find_emulator(layout=layout)
     prepared = _prepare_one(selection, policy, layout=layout)
     accel = accelerate(selection, prepared, layout=layout)
-    with closing(_start(prepared, accel, layout=layout)) as device:
+    with closing(_start(prepared, accel, emulator, layout=layout)) as device:
         equip(device, prepared)
-        client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
-        return process.passthrough(client)
+        return _adb_shell(device, argv)
+
+
+def _adb_shell(device: EmulatedDevice, argv: Sequence[str]) -> int:
+    client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
+    return process.passthrough(client)
 
 
 def execute(
@@ -314,9 +361,10 @@ def execute(
     lost = [path for path in push if not path.is_file()]
     if lost:
         raise HarnessError(f"--push: there is no file {lost[0]}")
+    emulator = selection.find_emulator(layout=layout)
     prepared = _prepare_one(selection, policy, layout=layout)
     accel = accelerate(selection, prepared, layout=layout)
-    with closing(_start(prepared, accel, layout=layout)) as device:
+    with closing(_start(prepared, accel, emulator, layout=layout)) as device:
         equip(device, prepared, extra=push)
         result = device.shell(argv, timeout=timeout, user=user)
     sys.stdout.write(result.stdout)
@@ -345,6 +393,7 @@ def emulator_test(
         seed=seed,
         debug=selection.debug,
     )
+    emulator = selection.find_emulator(layout=layout)
     prepared = prepare_all(
         selection, tuple(dict.fromkeys(case.policy for case in cases)), layout=layout
     )
@@ -352,7 +401,7 @@ def emulator_test(
     accel = accelerate(selection, first, layout=layout)
     builds = {
         policy: PolicyBuild(
-            boot=partial(_start, ready, accel, cpus=cpus, layout=layout),
+            boot=partial(_start, ready, accel, emulator, cpus=cpus, layout=layout),
             modules=ready.kernel.modules,
         )
         for policy, ready in prepared.items()
@@ -424,12 +473,13 @@ def _boot_bench(
     builds: Mapping[str, KernelBuild], guest: Prepared, plan: Plan, layout: Layout, how: Boot
 ) -> Device:
     """Boot one kernel of the plan with what mm_bench needs; no other program runs."""
-    kernel = builds[how.kernel]
+    kernel, initramfs = builds[how.kernel], guest.initramfs
+    assert initramfs is not None  # those of QEMU's boards always have one
     device = qemu.boot(
         BootRequest(
             target=kernel.target,
             image=kernel.image,
-            initramfs=guest.initramfs.path,
+            initramfs=initramfs.path,
             run_dir=_run_dir(f"bench-{how.kernel}", layout),
             cpus=how.cpus,
             extra_append=f"{plan.append} {how.append}",
@@ -453,7 +503,7 @@ def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
         release=prepared.kernel.release,
         arch=target.board.arch,
         board=target.board.name,
-        device="qemu",
+        device=target.board.device,
         accel=accel.name,
         accel_why=accel.why,
         reproduce=outputs.reproduce,
@@ -472,7 +522,7 @@ def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> A
     def prove() -> None:
         stage.update("a boot under KVM")
         kvm = Accel("kvm", "to be proven")
-        _start(prepared, kvm, patience=PROOF_SECONDS, layout=layout).close()
+        _start(prepared, kvm, None, patience=PROOF_SECONDS, layout=layout).close()
 
     with ui.stage("accel") as stage:
         accel = choose(selection.accel, prepared.kernel.target.board, prove=prove)
@@ -483,23 +533,20 @@ def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> A
 def _start(
     prepared: Prepared,
     accel: Accel,
+    emulator: Emulator | None,
     *,
     cpus: int | None = None,
     patience: float | None = None,
     layout: Layout,
 ) -> EmulatedDevice:
     """Boot one guest in a run folder of its own below build/runs."""
-    target = prepared.kernel.target
-    return qemu.boot(
-        BootRequest(
-            target=target,
-            image=prepared.kernel.image,
-            initramfs=prepared.initramfs.path,
-            run_dir=_run_dir(target.policy, layout),
-            cpus=cpus,
-            accel=accel.name,
-            patience=patience,
-        )
+    return start(
+        prepared,
+        accel,
+        emulator=emulator,
+        run_dir=_run_dir(prepared.kernel.target.policy, layout),
+        cpus=cpus,
+        patience=patience,
     )
 
 

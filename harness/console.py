@@ -114,6 +114,11 @@ class Console:
             lines = [*self._lines[-count:], *([partial] if partial else [])]
         return tuple(lines[-count:])
 
+    def has_said(self, text: str) -> bool:
+        """Has any line so far held the text?"""
+        with self._changed:
+            return any(text in line for line in self._lines)
+
     def wait_for(self, pattern: str, *, timeout: float, silence: float | None = None) -> None:
         """Wait until a line matches.
 

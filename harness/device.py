@@ -37,6 +37,10 @@ class Device(Protocol):
         """The adb serial, for example ``127.0.0.1:45123``."""
 
     @property
+    def shared(self) -> bool:
+        """Do apps that are not ours come and go on it?"""
+
+    @property
     def accel(self) -> str:
         """``tcg``, ``kvm`` or ``none`` (real hardware)."""
 

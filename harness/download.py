@@ -39,10 +39,14 @@ CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A file to download; without ``sha256`` nothing but its size is verified."""
+    """A file to download; without a checksum nothing but its size is verified.
+
+    ``sha1`` is for what is published with nothing better.
+    """
 
     url: str
     sha256: str | None = None
+    sha1: str | None = None
     size: int | None = None
 
 
@@ -74,6 +78,18 @@ def download(
             raise _disk_error(error, part) from error
     lock.unlink(missing_ok=True)
     return dest
+
+
+def remote_size(url: str) -> int | None:
+    """Bytes, as the server tells; None if it does not or cannot be asked."""
+    import requests
+
+    try:
+        response = requests.head(url, allow_redirects=True, timeout=TIMEOUT_SECONDS)
+        response.raise_for_status()
+        return int(response.headers["Content-Length"])
+    except (requests.RequestException, KeyError, ValueError):
+        return None
 
 
 def _fetch_part(
@@ -155,6 +171,8 @@ def _verify(remote: Remote, part: Path) -> None:
         found, wanted = f"{size} bytes", f"{remote.size} bytes"
     elif remote.sha256 is not None and (got := stamp.hash_file(part)) != remote.sha256:
         found, wanted = f"sha256 {got}", f"sha256 {remote.sha256}"
+    elif remote.sha1 is not None and (got := stamp.hash_file(part, "sha1")) != remote.sha1:
+        found, wanted = f"sha1 {got}", f"sha1 {remote.sha1}"
     else:
         return
     part.unlink()

@@ -59,6 +59,8 @@ class Guest:
 class EmulatedDevice:
     """A guest in an emulator (see harness.device.Device)."""
 
+    shared = False
+
     def __init__(self, guest: Guest) -> None:
         self.name = guest.name
         self.accel = guest.accel

@@ -20,6 +20,9 @@ from harness.layout import Layout
 DEBUG_CONFIG = "configs/debug.config"
 DEFAULT_BENCH = "bench/plan.toml"
 
+# QEMU with our initramfs; the Android emulator.
+DEVICES = ("qemu", "avd")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
@@ -68,11 +71,23 @@ class DebugSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmulatorSettings:
+    """What the Android emulator needs for a board of its own.
+
+    ``system_image`` is a package of configs/android-sdk.toml; memory in MB.
+    """
+
+    system_image: str
+    memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """One machine a line can be built for and booted on.
 
     ``defconfig`` is ours; it is merged into the tree's own ``base_defconfig``, a name
-    below the tree, if there is one.  A board without ``qemu`` can only be built for.
+    below the tree, if there is one.  A board without ``qemu`` is one of the Android
+    ``emulator``, or can only be built for.
     ``cross_compile`` builds the kernel and its modules, ``user_compile`` what runs
     in the guest.
     """
@@ -93,7 +108,13 @@ class Board:
     cpus: int
     console: str
     append: str
+    emulator: EmulatorSettings | None
     debug: DebugSettings
+
+    @property
+    def device(self) -> str:
+        """What runs it, as --device names it."""
+        return "avd" if self.emulator is not None and self.qemu is None else "qemu"
 
     @property
     def compiler(self) -> str:
@@ -194,6 +215,7 @@ class Kernels:
         line: str | None = None,
         board: str | None = None,
         arch: str | None = None,
+        device: str | None = None,
         policy: str | None = None,
         debug: bool = False,
     ) -> Target:
@@ -204,7 +226,7 @@ class Kernels:
             raise _unknown("policy", policy, self.policies, option="--policy")
         return Target(
             line=kernel,
-            board=_select_board(kernel, board=board, arch=arch),
+            board=_select_board(kernel, board=board, arch=arch, device=device),
             policy=policy,
             debug=debug,
         )
@@ -286,6 +308,7 @@ def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
         cpus=table["cpus"],
         console=table["console"],
         append=table["append"],
+        emulator=_emulator(table.get("emulator")),
         debug=DebugSettings(
             config=root / debug.get("config", DEBUG_CONFIG),
             cpus=debug.get("cpus", table["cpus"]),
@@ -295,26 +318,51 @@ def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
     )
 
 
-def _select_board(line: KernelLine, *, board: str | None, arch: str | None) -> Board:
-    """The named board; else the default one, if it is of that arch; else the arch's first."""
+def _emulator(table: Mapping[str, Any] | None) -> EmulatorSettings | None:
+    if table is None:
+        return None
+    return EmulatorSettings(system_image=table["system-image"], memory=table["memory-mb"])
+
+
+def _select_board(
+    line: KernelLine, *, board: str | None, arch: str | None, device: str | None = None
+) -> Board:
+    """The named board; else the default one, if it fits; else the first that does."""
+    if device is not None and device not in DEVICES:
+        raise _unknown("device", device, DEVICES, option="--device")
     if board is not None:
-        if board not in line.boards:
-            raise _unknown("board", board, line.boards, option="--board", of=line.name)
-        chosen = line.boards[board]
-        if arch is not None and chosen.arch != arch:
-            raise HarnessError(
-                f"board {board} is of arch {chosen.arch}, not {arch}",
-                hint="leave out --arch or --board",
-            )
-        return chosen
+        return _named_board(line, board, arch=arch, device=device)
     if line.default_board not in line.boards:
         raise _unknown("board", line.default_board, line.boards, option="--board", of=line.name)
     candidates = [line.boards[line.default_board], *line.boards.values()]
-    for candidate in candidates:
-        if arch is None or candidate.arch == arch:
+    of_arch = [one for one in candidates if arch in (None, one.arch)]
+    if not of_arch:
+        arches = {candidate.arch for candidate in candidates}
+        raise _unknown("arch", str(arch), arches, option="--arch", of=line.name)
+    for candidate in of_arch:
+        if device in (None, candidate.device):
             return candidate
-    arches = {candidate.arch for candidate in candidates}
-    raise _unknown("arch", str(arch), arches, option="--arch", of=line.name)
+    raise HarnessError(
+        f"{line.name} has no board for --device={device}",
+        hint=f"its boards are: {', '.join(line.boards)}",
+    )
+
+
+def _named_board(line: KernelLine, name: str, *, arch: str | None, device: str | None) -> Board:
+    if name not in line.boards:
+        raise _unknown("board", name, line.boards, option="--board", of=line.name)
+    chosen = line.boards[name]
+    if arch is not None and chosen.arch != arch:
+        raise HarnessError(
+            f"board {name} is of arch {chosen.arch}, not {arch}",
+            hint="leave out --arch or --board",
+        )
+    if device is not None and chosen.device != device:
+        raise HarnessError(
+            f"board {name} is run by --device={chosen.device}, not {device}",
+            hint="leave out --device or --board",
+        )
+    return chosen
 
 
 def _unknown(

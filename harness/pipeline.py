@@ -24,11 +24,17 @@ from harness.rootfs import Initramfs, RootfsRequest
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest:
-    """What to boot, from which source (None: the line's own) and with which busybox."""
+    """What to boot, from which source (None: the line's own) and with which busybox.
+
+    Without ``initramfs`` none is made, for a guest that brings its own user space.
+    ``ndk`` is a folder whose ndk-build makes the programs.
+    """
 
     target: Target
     source: str | None = None
     busybox: str | None = None
+    initramfs: bool = True
+    ndk: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +43,18 @@ class Prepared:
 
     kernel: KernelBuild
     programs: Programs
-    initramfs: Initramfs
+    initramfs: Initramfs | None
 
 
 def prepare(request: PrepareRequest, *, layout: Layout) -> Prepared:
     """Run every stage up to the initramfs; raises HarnessError from the one that fails."""
     kernel = build_kernel(request, layout=layout)
     with exclusive(layout):
-        return Prepared(
-            kernel=kernel,
-            programs=(compiled := build_programs(kernel, layout=layout)),
-            initramfs=make_rootfs(request, kernel, compiled, layout=layout),
-        )
+        compiled = build_programs(kernel, ndk=request.ndk, layout=layout)
+        initramfs = None
+        if request.initramfs:
+            initramfs = make_rootfs(request, kernel, compiled, layout=layout)
+        return Prepared(kernel=kernel, programs=compiled, initramfs=initramfs)
 
 
 def build_kernel(request: PrepareRequest, *, layout: Layout) -> KernelBuild:
@@ -117,10 +123,10 @@ def patch_source(
     return tree
 
 
-def build_programs(kernel: KernelBuild, *, layout: Layout) -> Programs:
+def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layout) -> Programs:
     """userspace/ and guest/adbd, for this kernel's board and headers."""
     with ui.stage("programs") as stage:
-        compiled = programs.build(ProgramsRequest.of(kernel), layout=layout, stage=stage)
+        compiled = programs.build(ProgramsRequest.of(kernel, ndk=ndk), layout=layout, stage=stage)
         stage.note(f"{len(compiled.files)} programs")
     return compiled
 

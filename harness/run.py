@@ -217,7 +217,7 @@ def _observe(guest: _Guest, case: Case) -> Observation:
     ]
     if daemon_pid is not None:
         guest.device.shell(["kill", "-TERM", str(daemon_pid)], timeout=COMMAND_TIMEOUT_S)
-    after, leftovers = _settle(guest, daemon_pid)
+    after, leftovers = _settle(guest, scenario, daemon_pid)
     if not guest.missing_modules(after):
         guest.reload_modules()  # so that the sweep is logged
     _sweep_limits(guest, scenario)
@@ -287,16 +287,22 @@ def _leftover_limits(log: LogSlice) -> tuple[str, ...]:
     return tuple(f"limit uid={event.uid},mm_max={event.mm_max}" for event in left)
 
 
-def _settle(guest: _Guest, daemon_pid: int | None) -> tuple[_GuestState, tuple[str, ...]]:
-    """Wait for the dying to go; the state then, and what is not as it was."""
+def _settle(
+    guest: _Guest, scenario: Scenario, daemon_pid: int | None
+) -> tuple[_GuestState, tuple[str, ...]]:
+    """Wait for the dying to go; the state then, and what is not as it was.
+
+    Where other apps come and go, only the scenario's users are looked at.
+    """
     deadline = time.monotonic() + SETTLE_S
+    uids = scenario.app_uids if guest.device.shared else APP_UIDS
     while True:
         state = guest.state()
         new_apps = state.app_pids() - guest.before.app_pids()
         left = [
             f"process {one.name} (pid {one.pid}, uid {one.uid})"
             for one in state.processes
-            if one.pid in new_apps or one.pid == daemon_pid
+            if (one.pid in new_apps and one.uid in uids) or one.pid == daemon_pid
         ]
         left += [f"module {name} is not loaded" for name in guest.missing_modules(state)]
         if not left or time.monotonic() > deadline:

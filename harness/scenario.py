@@ -15,6 +15,7 @@ keys for kernels built with that policy.  scenarios/README.md lists every key.
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from typing import Any, NoReturn
 
 from harness.errors import HarnessError
 from harness.layout import Layout
+from harness.rootfs import FIRST_APP_UID
 
 POLICIES = ("rss", "runtime", "badness", "none")
 
@@ -180,6 +182,14 @@ class Scenario:
         users = [step.operands[0] for step in self.steps if step.verb == "limit"]
         users += [command.user for command in self.commands if command.user]
         return tuple(dict.fromkeys(users))
+
+    @property
+    def app_uids(self) -> frozenset[int]:
+        """The uids of all users named u0_aN that are mentioned anywhere in it."""
+        words = [step.line for step in self.steps]
+        words += [" ".join((one.user or "", *one.args)) for one in self.commands]
+        found = re.findall(r"\bu0_a(\d+)\b", " ".join(words))
+        return frozenset(FIRST_APP_UID + int(number) for number in found)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("RCU usage", False, r"(?:\[ )?INFO: suspicious RCU usage"),
     ("UBSAN", False, r"UBSAN: "),
     ("kmemleak", False, r"kmemleak: \d+ new suspected memory leaks"),
-    ("debug objects", False, r"ODEBUG: "),
+    ("debug objects", False, r"ODEBUG: (?!\d+ of \d+ active objects replaced|selftest passed)"),
     ("list corruption", False, r"list_(?:add|del) corruption"),
     ("slab corruption", False, r"BUG \S+ \(.*\): "),
     ("slab corruption", False, r"Slab corruption|slab error in "),

@@ -28,10 +28,10 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()
 
 
-def hash_file(path: Path) -> str:
-    """sha256 of the file's content, in hex."""
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """Hash of the file's content, in hex."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def hash_files(root: Path, paths: Iterable[Path]) -> str:

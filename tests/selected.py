@@ -6,13 +6,21 @@ from __future__ import annotations
 import os
 
 from harness.commands import Selection
+from harness.start import DeviceOptions
 
 
 def selection(*, debug: bool = False) -> Selection:
     """What harness.commands.Selection.environment has put into variables."""
     return Selection(
-        kernel=os.environ.get("MMLIMITS_TEST_KERNEL") or None,
-        arch=os.environ.get("MMLIMITS_TEST_ARCH") or None,
-        source=os.environ.get("MMLIMITS_TEST_SOURCE") or None,
+        kernel=_value("KERNEL"),
+        arch=_value("ARCH"),
+        source=_value("SOURCE"),
         debug=debug,
+        on=DeviceOptions(
+            device=_value("DEVICE"), emulator=_value("EMULATOR"), ramdisk=_value("RAMDISK")
+        ),
     )
+
+
+def _value(name: str) -> str | None:
+    return os.environ.get(f"MMLIMITS_TEST_{name}") or None

@@ -8,12 +8,13 @@ from functools import partial
 
 import pytest
 
-from harness import commands, qemu
+from harness import commands
+from harness.accel import Accel
 from harness.device import Device
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.pipeline import Prepared
-from harness.qemu import BootRequest
+from harness.start import start as start_device
 from tests.selected import selection
 
 POLICY = "rss"
@@ -36,11 +37,5 @@ def start(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 def _start(prepared: Prepared, folders: pytest.TempPathFactory) -> Device:
-    return qemu.boot(
-        BootRequest(
-            target=prepared.kernel.target,
-            image=prepared.kernel.image,
-            initramfs=prepared.initramfs.path,
-            run_dir=folders.mktemp("run"),
-        )
-    )
+    accel = Accel("tcg", "debug kernels are for no accelerator")
+    return start_device(prepared, accel, run_dir=folders.mktemp("run"))

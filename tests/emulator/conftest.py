@@ -9,15 +9,15 @@ from functools import partial
 
 import pytest
 
-from harness import commands, qemu
+from harness import commands
 from harness.accel import Accel
 from harness.device import Device
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.pipeline import Prepared
-from harness.qemu import BootRequest
 from harness.run import PolicyBuild, Runner
 from harness.scenario import POLICIES
+from harness.start import start as start_device
 from tests.selected import selection
 
 
@@ -38,15 +38,8 @@ def accel(prepared: Mapping[str, Prepared]) -> Accel:
 
 def start(prepared: Prepared, accel: Accel, folders: pytest.TempPathFactory) -> Device:
     """Boot; the console log stays in a folder that pytest keeps for a while."""
-    return qemu.boot(
-        BootRequest(
-            target=prepared.kernel.target,
-            image=prepared.kernel.image,
-            initramfs=prepared.initramfs.path,
-            run_dir=folders.mktemp("run"),
-            accel=accel.name,
-        )
-    )
+    emulator = selection().find_emulator(layout=Layout.default())
+    return start_device(prepared, accel, emulator=emulator, run_dir=folders.mktemp("run"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 
 from harness import build as module
 from harness import patch
-from harness.build import BuildRequest, KernelBuild, failure_lines
+from harness.build import BuildRequest, KernelBuild, blamed_file, failure_lines
 from harness.errors import HarnessError
 from harness.patch import PatchRequest
 from tests.unit.fake_tree import PAGE_ALLOC, Checkout, make_checkout, stage
@@ -158,6 +158,21 @@ def test_failed_build_does_not_count(checkout: Checkout) -> None:
 )
 def test_first_telling_line_is_found(output: list[str], shown: list[str]) -> None:
     assert failure_lines(output) == shown
+
+
+def test_who_uses_a_macro_wrongly_is_blamed() -> None:
+    output = [
+        "arch/arm/include/asm/uaccess.h:140:19: warning: assignment discards 'const'",
+        "  140 |                 x = (typeof(*(p))) __r2;",
+        "      |                   ^",
+        "drivers/misc/trace.c:146:21: note: in expansion of macro 'get_user'",
+        "  146 |                 if (get_user(str, argv ++))",
+        "mm/mm_limits.c:163:1: warning: the frame size is larger than 1024 bytes",
+        "mm/mm_limits.c:163:1: note: in expansion of macro 'other'",
+    ]
+    assert blamed_file(output) == "drivers/misc/trace.c"
+    assert blamed_file(output[5:]) == "mm/mm_limits.c"
+    assert blamed_file(output[:3]) == "arch/arm/include/asm/uaccess.h"
 
 
 def test_missing_cross_compiler_is_named(

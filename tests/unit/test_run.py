@@ -48,6 +48,7 @@ class FakeDevice:
     name: str = "fake"
     serial: str = "fake:1"
     accel: str = "none"
+    shared: bool = False
 
     def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
         assert timeout > 0

@@ -110,6 +110,11 @@ def test_a_clean_log_gives_nothing() -> None:
     assert scan((LOGS / "clean.log").read_text().splitlines()) == []
 
 
+def test_debug_objects_that_are_well_say_so() -> None:
+    well = ("ODEBUG: selftest passed", "ODEBUG: 24 of 24 active objects replaced")
+    assert scan(f"[    0.000000] {line}" for line in well) == []
+
+
 def test_the_scanner_counts_lines_as_they_come() -> None:
     scanner = Scanner()
     assert scanner.feed("[    1.0] fine") is None

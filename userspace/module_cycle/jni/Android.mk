@@ -12,6 +12,6 @@ LOCAL_SRC_FILES := $(patsubst $(LOCAL_PATH)/%,%,\
 	$(wildcard $(LOCAL_PATH)/*.c $(LOCAL_PATH)/../../common/*.c))
 LOCAL_C_INCLUDES := $(LOCAL_PATH)/../../include
 LOCAL_CFLAGS := -std=gnu11 -Wall -Wextra -isystem $(KERNEL_HEADERS)
-LOCAL_CFLAGS += -fPIE
-LOCAL_LDFLAGS := -pie
+# Runs without a dynamic linker, on Android and elsewhere.
+LOCAL_LDFLAGS := -static
 include $(BUILD_EXECUTABLE)
