@@ -41,7 +41,7 @@ TARGET = {
 }
 DEVICE = {
     "device": "qemu or avd, the Android emulator (default: that of the board)",
-    "emulator": "program of the Android emulator (default: that of the SDK; see fetch --sdk)",
+    "emulator": "program of the Android emulator (default: that of the SDK)",
     "ramdisk": "for avd: image, Android's, or ours, without Android (default: image)",
 }
 ACCEL = {"accel": "auto, kvm or tcg (default: auto, which is KVM where a boot proves it)"}
@@ -385,8 +385,9 @@ def bench(
 
 @task(
     help={
-        "only": "lint, unit, emulator, x86_64, goldfish, debug, goldfish-debug, or several with"
-        " commas (default: all but the debug kernels; goldfish only with GOLDFISH_SRC=PATH)"
+        "only": "lint, unit, emulator, x86_64, goldfish, avd, debug, goldfish-debug, or several"
+        " with commas (default: all but the debug kernels; goldfish and avd only with"
+        " GOLDFISH_SRC=PATH, avd also with CLASSIC_EMULATOR=PATH)"
     }
 )
 @guarded

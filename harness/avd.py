@@ -9,6 +9,7 @@ that goes with it: nothing of the user's is read or changed.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -156,10 +157,9 @@ def supported_options(emulator: Path) -> frozenset[str]:
             f"--emulator: there is no file {emulator}",
             hint="it wants the program `emulator` of an SDK, or an engine like emulator64-arm",
         )
-    try:
-        result = process.run([emulator, "-help"], what=f"{emulator} -help", check=False)
-    except OSError as error:
-        raise HarnessError(f"--emulator: cannot start {emulator}: {error.strerror}") from error
+    if not os.access(emulator, os.X_OK):
+        raise HarnessError(f"--emulator: {emulator} is not executable")
+    result = process.run([emulator, "-help"], what=f"{emulator} -help", check=False)
     options = re.findall(r"^ *(-[\w-]+)", "\n".join(result.output), re.MULTILINE)
     if "-show-kernel" not in options:
         raise HarnessError(
@@ -269,8 +269,9 @@ class AndroidDevice(AvdDevice):
         deadline = time.monotonic() + self._guest.patience
         link.connect(timeout=self._guest.patience, check=console.check)
         self._require_own_ports(console)
-        self._wait("adb does not answer", deadline, lambda: _answers(link, "true"))
-        link.restart_as_root()
+        self._wait("adb does not answer", deadline, lambda: _answers(link, "true") == "")
+        if _answers(link, "id -u") != "0":
+            link.restart_as_root()
         rooted = time.monotonic() + ADB_ROOT_SECONDS
         self._wait("adbd does not run as root", rooted, lambda: _answers(link, "id -u") == "0")
         self._wait(

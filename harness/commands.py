@@ -41,8 +41,10 @@ from harness.scenario import load_scenarios, select_cases
 from harness.start import DeviceOptions, Emulator, start
 from harness.ui import Stage
 
-# A tree of kernel/goldfish, for the tests of that line: this project has none.
+# What tests need and this project does not have: a tree of kernel/goldfish, and the
+# Android emulator with its classic engine.
 GOLDFISH_SRC = "GOLDFISH_SRC"
+CLASSIC_EMULATOR = "CLASSIC_EMULATOR"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +111,22 @@ class Selection:
 class Part:
     """A folder of tests/ and the kernel that it is run for.
 
-    Without ``always``, it is run only when it is named.  ``source`` names the
-    variable that holds the kernel's source, if there has to be one.
+    Without ``always``, it is run only when it is named.  ``source`` and ``emulator``
+    name the variables that hold the kernel's source and the Android emulator, where
+    there have to be any.
     """
 
     folder: str
     selection: Selection = Selection()
     always: bool = True
     source: str | None = None
+    emulator: str | None = None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The variables that it needs and that are not set."""
+        needed = (self.source, self.emulator)
+        return tuple(name for name in needed if name is not None and not os.environ.get(name))
 
 
 TEST_PARTS = {
@@ -125,6 +135,12 @@ TEST_PARTS = {
     "x86_64": Part(folder="emulator", selection=Selection(arch="x86_64")),
     "goldfish": Part(
         folder="emulator", selection=Selection(kernel="goldfish-3.4"), source=GOLDFISH_SRC
+    ),
+    "avd": Part(
+        folder="emulator",
+        selection=Selection(kernel="goldfish-3.4", on=DeviceOptions(device="avd", ramdisk="ours")),
+        source=GOLDFISH_SRC,
+        emulator=CLASSIC_EMULATOR,
     ),
     # A kernel with KASAN and lockdep under TCG takes longer than all others.
     "debug": Part(folder="debug", always=False),
@@ -248,7 +264,7 @@ def test(*, only: Sequence[str], layout: Layout) -> int:
     for name, part in TEST_PARTS.items():
         if name not in only and (only or not part.always):
             continue
-        if part.source is not None and not os.environ.get(part.source):
+        if part.lacking:
             untested.append(name)
         elif not _pytest(part, layout=layout):
             failed.append(f"{name} tests")
@@ -263,10 +279,15 @@ def test(*, only: Sequence[str], layout: Layout) -> int:
 
 
 def _untested(name: str, part: Part) -> str:
-    line = part.selection.kernel
+    what = {
+        GOLDFISH_SRC: f"source of {part.selection.kernel}",
+        CLASSIC_EMULATOR: "Android emulator with the classic engine",
+    }
+    lacking = " and no ".join(what[name] for name in part.lacking)
+    needed = " ".join(f"{name}=PATH" for name in (part.source, part.emulator) if name)
     return (
-        f"[bold yellow]not tested:[/] {name}: there is no source of {line} here"
-        f" ({part.source}=PATH ./run test --only={name})"
+        f"[bold yellow]not tested:[/] {name}: there is no {lacking} here"
+        f" ({needed} ./run test --only={name})"
     )
 
 
@@ -292,10 +313,17 @@ def _pytest(part: Part, *, layout: Layout) -> bool:
         return False
     selection = part.selection
     if part.source is not None:
-        path = Path(os.environ.get("MMLIMITS_CWD") or ".") / os.environ[part.source]
-        selection = replace(selection, source=str(path))
+        selection = replace(selection, source=_path_in(part.source))
+    if part.emulator is not None:
+        on = replace(selection.on, emulator=_path_in(part.emulator))
+        selection = replace(selection, on=on)
     command = [sys.executable, "-m", "pytest", str(folder)]
     return process.passthrough(command, cwd=layout.root, env=selection.environment) == 0
+
+
+def _path_in(variable: str) -> str:
+    """The path that a variable holds, from where ./run was called."""
+    return str(Path(os.environ.get("MMLIMITS_CWD") or ".") / os.environ[variable])
 
 
 def clean(*, cache: bool, layout: Layout) -> None:

@@ -26,6 +26,11 @@
 
 #include "adbd.h"
 
+/* Tests on a host build with another. */
+#ifndef SHELL_PATH
+#define SHELL_PATH	"/data/local/tmp:/bin:/sbin:/usr/bin:/usr/sbin"
+#endif
+
 enum frame_id {
 	FRAME_STDIN,
 	FRAME_STDOUT,
@@ -68,7 +73,7 @@ static void set_environment(const char *options)
 	const char *term = strstr(options, "TERM=");
 	char name[64];
 
-	setenv("PATH", "/data/local/tmp:/bin:/sbin:/usr/bin:/usr/sbin", 1);
+	setenv("PATH", SHELL_PATH, 1);
 	setenv("HOME", "/data/local/tmp", 1);
 	setenv("TERM", "dumb", 1);
 	if (term) {

@@ -18,12 +18,37 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     return make_checkout(tmp_path, monkeypatch)
 
 
-def build(checkout: Checkout, headers_identity: str = "1") -> Programs:
+NDK_BUILD = """#!/bin/sh
+for word in "$@"; do
+	case $word in
+	*=*) name=${word%%=*} value=${word#*=}; eval "$name=\\$value" ;;
+	esac
+done
+echo "$KERNEL_HEADERS $APP_BUILD_SCRIPT $NDK_APPLICATION_MK" >>"$(dirname "$0")/built"
+grep -rq BROKEN "$NDK_PROJECT_PATH" && { echo "error: BROKEN"; exit 2; }
+mkdir -p "$NDK_LIBS_OUT/$APP_ABI"
+echo "of the NDK" >"$NDK_LIBS_OUT/$APP_ABI/$(basename "$NDK_PROJECT_PATH")"
+"""
+
+
+@pytest.fixture
+def ndk(tmp_path: Path) -> Path:
+    """A stand-in for an Android NDK: it compiles nothing."""
+    folder = tmp_path / "ndk"
+    folder.mkdir()
+    (folder / "ndk-build").write_text(NDK_BUILD)
+    (folder / "ndk-build").chmod(0o755)
+    (folder / "RELEASE.TXT").write_text("r10e (64-bit)\n")
+    return folder
+
+
+def build(checkout: Checkout, headers_identity: str = "1", ndk: Path | None = None) -> Programs:
     request = ProgramsRequest(
         board=checkout.kernels.target().board,
         headers=Path("/headers"),
         headers_identity=headers_identity,
         out=checkout.layout.build / "programs",
+        ndk=ndk,
     )
     return programs.build(request, layout=checkout.layout, stage=stage())
 
@@ -80,3 +105,35 @@ def test_missing_compiler_is_named(checkout: Checkout, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(HarnessError, match="command not found: fake-arm-gcc"):
         build(checkout)
+
+
+def test_an_ndk_makes_the_programs_but_not_adbd(checkout: Checkout, ndk: Path) -> None:
+    result = build(checkout, ndk=ndk)
+    assert result.files["play"].read_text() == "of the NDK\n"
+    jni = checkout.layout.root / "userspace" / "play" / "jni"
+    built = (ndk / "built").read_text()
+    assert built == f"/headers {jni}/Android.mk {jni}/Application.mk\n"
+    assert [line.split()[-2] for line in compiled(checkout)] == [
+        str(checkout.layout.root / "guest" / "adbd" / "adbd.c")
+    ]
+
+
+def test_an_ndk_is_asked_again_only_if_it_is_another(checkout: Checkout, ndk: Path) -> None:
+    for _ in range(2):
+        build(checkout, ndk=ndk)
+    assert len((ndk / "built").read_text().splitlines()) == 1
+    (ndk / "RELEASE.TXT").write_text("r11\n")
+    build(checkout, ndk=ndk)
+    assert len((ndk / "built").read_text().splitlines()) == 2
+
+
+def test_an_error_of_the_ndk_is_shown(checkout: Checkout, ndk: Path) -> None:
+    (checkout.layout.root / "userspace/play/jni/play.c").write_text("BROKEN\n")
+    with pytest.raises(HarnessError, match="play does not compile") as error:
+        build(checkout, ndk=ndk)
+    assert error.value.details == ("error: BROKEN",)
+
+
+def test_a_folder_that_is_no_ndk(checkout: Checkout, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="it holds no ndk-build"):
+        build(checkout, ndk=tmp_path)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
 #include <asm/unistd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "mm_user.h"

@@ -37,12 +37,17 @@ static bool sum_kb(pid_t pid, const char *name, const char *field, long *sum)
 	return true;
 }
 
+/* As clock_getcpuclockid(3) has it, which bionic has only since API 23. */
+static clockid_t cpu_clock_of(pid_t pid)
+{
+	return (clockid_t)(~(unsigned int)pid << 3 | 2);
+}
+
 static bool cpu_time(pid_t pid, long long *ns)
 {
 	struct timespec used;
-	clockid_t clock;
 
-	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &used))
+	if (clock_gettime(cpu_clock_of(pid), &used))
 		return false;
 	*ns = used.tv_sec * 1000000000LL + used.tv_nsec;
 	return true;
