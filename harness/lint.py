@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The checks of ``./run test`` that run no code of ours: style, types, shell, patches."""
+"""The checks of ./run test that run no code of ours: style, types, shell, workflows, patches."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def linters(layout: Layout, *, kernel_tree: Path | None, patches: Sequence[Path]
         Linter(name="format", argv=(_script("ruff"), "format", "--check", *PYTHON)),
         Linter(name="mypy", argv=(_script("mypy"), "--strict", *PYTHON)),
         Linter(name="shellcheck", argv=("shellcheck", *_existing(layout.root, SHELL))),
+        *_actionlint(layout),
         *_checkpatch(layout, kernel_tree, patches),
     ]
 
@@ -55,6 +56,13 @@ def run(layout: Layout, checks: Sequence[Linter]) -> list[str]:
             for line in result.output:
                 ui.say(line)
     return failed
+
+
+def _actionlint(layout: Layout) -> Iterator[Linter]:
+    workflows = sorted((layout.root / ".github" / "workflows").glob("*.yml"))
+    if workflows:
+        argv = (_script("actionlint"), *(str(path) for path in workflows))
+        yield Linter(name="actionlint", argv=argv)
 
 
 def _checkpatch(

@@ -58,6 +58,7 @@ def test_unknown_name_lists_the_valid_ones(
         ("default-board", "board-default", "default-board"),
         ('none = "KILL_NONE"', "", "policy-symbols.none"),
         ("default-line", "default line", "not valid TOML"),
+        ('sha256 = "00"', 'sha512 = "00"', "sha512"),
         ('default-line = "fake"', 'default-line = "other"', "unknown kernel: 'other'"),
     ],
 )
