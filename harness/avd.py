@@ -20,7 +20,7 @@ from pathlib import Path
 from harness import process
 from harness.adb import AdbLink, free_port, su_android
 from harness.console import Console
-from harness.emulated import EmulatedDevice, Guest
+from harness.emulated import EmulatedDevice, Guest, start_with_free_ports
 from harness.errors import GuestCrash, HarnessError
 from harness.kernels import EmulatorSettings, Target
 
@@ -38,7 +38,6 @@ GUEST_ADB_PORT = 5555
 # stays all the same.
 HALTED = r"System halted"
 
-PORT_TRIES = 5
 PORT_TAKEN = "Address already in use"
 
 # Newer emulators have more than one engine, older ones do not know the option.
@@ -73,20 +72,10 @@ def boot(request: AvdRequest) -> EmulatedDevice:
     if not request.image.is_file():
         raise HarnessError(f"there is no {request.image}", hint="`./run build` makes it")
     make = _initramfs_device if request.system_image is None else _android_device
-    for attempt in range(PORT_TRIES):
-        device = make(request, make_avd(request), options)
-        try:
-            device.start()
-        except PortTaken:
-            device.close()
-            if attempt == PORT_TRIES - 1:
-                raise
-        except BaseException:
-            device.close()
-            raise
-        else:
-            return device
-    raise AssertionError("unreachable")
+    return start_with_free_ports(
+        lambda: make(request, make_avd(request), options),
+        port_taken=lambda error: isinstance(error, PortTaken),
+    )
 
 
 def _initramfs_device(request: AvdRequest, folder: Path, options: frozenset[str]) -> AvdDevice:

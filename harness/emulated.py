@@ -11,7 +11,7 @@ import atexit
 import shlex
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,9 @@ READY = "guest: ready"
 
 # A kernel that hangs says nothing; a slow one goes on talking.
 SILENT_SECONDS = 20.0
+
+# Somebody else may take a port between our look and the emulator's.
+PORT_TRIES = 5
 
 # A guest that has work to do still answers within a second or two.
 HEARTBEAT_SECONDS = 2.0
@@ -227,3 +230,23 @@ class EmulatedDevice:
                 if min(time.monotonic() - answered, self._console.silent_for) >= patience:
                     self._console.condemn(f"the guest has not answered for {patience:.0f} s")
                     return
+
+
+def start_with_free_ports(
+    make: Callable[[], EmulatedDevice], *, port_taken: Callable[[HarnessError], bool]
+) -> EmulatedDevice:
+    """Start what ``make`` makes, with other ports if somebody took one meanwhile."""
+    for attempt in range(PORT_TRIES):
+        device = make()
+        try:
+            device.start()
+        except HarnessError as error:
+            device.close()
+            if not port_taken(error) or attempt == PORT_TRIES - 1:
+                raise
+        except BaseException:
+            device.close()
+            raise
+        else:
+            return device
+    raise AssertionError("unreachable")

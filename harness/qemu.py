@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import process
 from harness.adb import free_port
-from harness.emulated import EmulatedDevice, Guest
+from harness.emulated import EmulatedDevice, Guest, start_with_free_ports
 from harness.errors import HarnessError
 from harness.kernels import Board, Target
 
@@ -19,8 +19,6 @@ GUEST_ADB_PORT = 5555
 BOOT_SECONDS = 60.0
 # A debug kernel takes half a minute, and on a busy machine more.
 DEBUG_BOOT_SECONDS = 240.0
-# Somebody else may take a port between our look and QEMU's.
-PORT_TRIES = 5
 PORT_TAKEN = "Could not set up host forwarding rule"
 
 
@@ -62,21 +60,12 @@ def boot(request: BootRequest) -> EmulatedDevice:
             raise HarnessError(f"there is no {path}", hint="`./run build` makes it")
     if request.port is not None:
         _require_free(request.port)
-    for attempt in range(PORT_TRIES):
-        device = EmulatedDevice(_guest(request, port=request.port or free_port()))
-        try:
-            device.start()
-        except HarnessError as error:
-            device.close()
-            taken = any(PORT_TAKEN in line for line in error.details)
-            if not taken or request.port is not None or attempt == PORT_TRIES - 1:
-                raise
-        except BaseException:
-            device.close()
-            raise
-        else:
-            return device
-    raise AssertionError("unreachable")
+    return start_with_free_ports(
+        lambda: EmulatedDevice(_guest(request, port=request.port or free_port())),
+        port_taken=lambda error: (
+            request.port is None and any(PORT_TAKEN in line for line in error.details)
+        ),
+    )
 
 
 def _guest(request: BootRequest, *, port: int) -> Guest:
