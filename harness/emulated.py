@@ -74,6 +74,7 @@ class EmulatedDevice:
         self._server: AdbServer | None = None
         self._link: AdbLink | None = None
         self._closing = threading.Event()
+        self._close_lock = threading.Lock()
         self._heart: threading.Thread | None = None
 
     @property
@@ -175,11 +176,12 @@ class EmulatedDevice:
         """See Device.close()."""
         # First QEMU: a heartbeat that waits for an answer then need not wait longer.
         self._closing.set()
-        if self._console is not None:
-            self._console.close()
-        if self._server is not None:
-            self._server.close()
-        self._stop_heart()
+        with self._close_lock:  # two threads cannot both reap a child
+            if self._console is not None:
+                self._console.close()
+            if self._server is not None:
+                self._server.close()
+            self._stop_heart()
         atexit.unregister(self.close)
 
     def __enter__(self) -> EmulatedDevice:

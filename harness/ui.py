@@ -49,7 +49,7 @@ class Stage:
                 self._status.update(self._line(text))
         elif now - self._shown >= SIGN_OF_LIFE_SECONDS:
             self._shown = now
-            progress.print(f"  {self._line(text)}")
+            progress.print(f"  {self._line(text)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """What the stage's last line says, for example a release or a file count."""

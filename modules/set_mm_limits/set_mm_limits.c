@@ -13,6 +13,7 @@
 #include <linux/mm_limits.h>
 #include <linux/module.h>
 #include <linux/ratelimit.h>
+#include <linux/sched.h>
 
 #include "../compat.h"
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -132,6 +133,13 @@ def test_a_device_answers_and_leaves_nothing(machine: Path) -> None:
     device.close()
     with pytest.raises(HarnessError, match="has been stopped"):
         device.shell(["true"], timeout=5)
+
+
+def test_two_threads_may_stop_a_device_at_once(machine: Path) -> None:
+    device = qemu.boot(request(machine))
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(device.close) for _ in range(8)]:
+            done.result()
 
 
 def test_the_command_line_listens_on_loopback_only() -> None:

@@ -32,6 +32,9 @@ void fail(const char *what) __attribute__((noreturn));
 /* workload.c: what churn has all the time, with no limit as with one */
 void hold_memory(void);
 
+/* workload.c: what the last of so many rounds has besides, in pages */
+unsigned long shifted_pages(long rounds);
+
 /* workload.c: returns false if there is no workload of that name. */
 bool run_workload(const char *name, long rounds);
 

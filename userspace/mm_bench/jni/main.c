@@ -79,12 +79,14 @@ unsigned long counted_bytes(void)
 	return found;
 }
 
-static void set_near_limit(void)
+static void set_near_limit(long rounds)
 {
+	unsigned long pages = CHURN_PAGES + shifted_pages(rounds);
+
 	hold_memory();
 	limit(BENCH_UID, FAR_LIMIT);
 	settle();
-	limit(BENCH_UID, (counted_bytes() + CHURN_PAGES * PAGE) / 99 * 100);
+	limit(BENCH_UID, (counted_bytes() + pages * PAGE) / 99 * 100);
 }
 
 static void set_limits(const struct options *options)
@@ -94,7 +96,7 @@ static void set_limits(const struct options *options)
 	for (i = 0; i < options->others; i++)
 		limit(OTHER_UID + i, FAR_LIMIT);
 	if (options->near)
-		set_near_limit();
+		set_near_limit(options->rounds);
 	else if (options->own)
 		limit(BENCH_UID, options->own);
 }

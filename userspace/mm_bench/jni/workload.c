@@ -230,6 +230,11 @@ static void setuid_back(struct laps *laps)
 	}
 }
 
+unsigned long shifted_pages(long rounds)
+{
+	return 1 + (rounds - 1) * SHIFT_PAGES;
+}
+
 static const struct workload {
 	const char *name;
 	void (*run)(struct laps *laps);	/* one round */
@@ -255,7 +260,7 @@ static void measure(const struct workload *workload, long rounds)
 	long i;
 
 	for (i = 0; i < rounds; i++) {
-		shift = 1 + i * SHIFT_PAGES;
+		shift = shifted_pages(i + 1);
 		pages = map(shift);
 		touch(pages, shift);
 		settle();
