@@ -32,6 +32,7 @@ from harness.emulated import EmulatedDevice
 from harness.errors import ExitCode, HarnessError
 from harness.kernels import Kernels, Target, load_kernels
 from harness.layout import Layout
+from harness.ndk import Ndk
 from harness.patch import PatchRequest
 from harness.pipeline import Prepared, PrepareRequest
 from harness.qemu import BootRequest
@@ -79,8 +80,10 @@ class Selection:
         return replace(target, board=board)
 
     def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
-        """The request for one policy."""
+        """The request for one policy; a wrong NDK is found before anything is built."""
         target = self.target(kernels, policy)
+        if self.ndk is not None:
+            Ndk.at(Path(self.ndk))
         return PrepareRequest(
             target=target,
             source=self.source,

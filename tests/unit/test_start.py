@@ -73,6 +73,11 @@ def test_only_our_ramdisk_needs_an_initramfs() -> None:
     assert not made("goldfish-3.4", device="avd")
 
 
+def test_a_wrong_ndk_is_found_before_anything_is_built(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="it holds no ndk-build"):
+        Selection(ndk=str(tmp_path)).prepare_request(KERNELS, "rss")
+
+
 def test_an_emulator_that_was_given_is_not_looked_for(layout: Layout) -> None:
     chosen = selection("goldfish-3.4", device="avd", ramdisk="ours", emulator="/opt/emulator")
     found = chosen.find_emulator(layout=layout)
