@@ -79,27 +79,29 @@ static struct longest touch_all(volatile char *at, long pages)
 
 static void *breaker(void *pages)
 {
-	size_t size = (long)pages * PAGE;
-	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	void *at = mmap(NULL, (long)pages * PAGE, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (at == MAP_FAILED)
 		fail("mmap");
 	touch_all(at, (long)pages);
-	munmap(at, size);
-	return NULL;
+	return at;
 }
 
+/* All is kept until the end: they may run one after the other. */
 static void run_threads(long count, long pages)
 {
 	pthread_t threads[MAX_THREADS];
+	void *kept[MAX_THREADS];
 	long i;
 
 	for (i = 0; i < count; i++)
 		if (pthread_create(&threads[i], NULL, breaker, (void *)pages))
 			fail("pthread_create");
 	for (i = 0; i < count; i++)
-		pthread_join(threads[i], NULL);
+		pthread_join(threads[i], &kept[i]);
+	for (i = 0; i < count; i++)
+		munmap(kept[i], pages * PAGE);
 }
 
 static struct longest breach(long threads, void *memory)
