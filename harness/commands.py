@@ -22,8 +22,8 @@ from harness import compiler, lint, patch, pipeline, process, qemu, sdk, ui
 from harness import doctor as doctor_module
 from harness.accel import PROOF_SECONDS, Accel, choose
 from harness.bench import show
-from harness.bench.figures import Figure, figures
-from harness.bench.measure import Boot, measure
+from harness.bench.figures import Figure, figures, most_apart
+from harness.bench.measure import Boot, Measurements, measure
 from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
 from harness.build import KernelBuild
@@ -486,14 +486,17 @@ def bench(
         write_text(path, text)
     ui.console.print(show.table(counted))
     ui.say(f"plots: {folder / 'bench.png'}")
-    return _bench_verdict(counted)
+    return _bench_verdict(counted, found)
 
 
-def _bench_verdict(counted: Sequence[Figure]) -> int:
+def _bench_verdict(counted: Sequence[Figure], found: Measurements) -> int:
     """Missed targets are told; numbers that do not repeat are worth nothing."""
     missed = [figure.name for figure in counted if figure.met is False]
     if "repeat" in missed:
-        ui.say("failed: two boots of one kernel differ by more than half an instruction per page")
+        ui.say(
+            "failed: two boots of one kernel differ by more than half an instruction per page"
+            f" ({most_apart(found)})"
+        )
         return int(ExitCode.SCENARIO_FAILED)
     if missed:
         ui.say(f"missed: {', '.join(missed)}")

@@ -152,12 +152,25 @@ def _reader(found: Measurements) -> Iterator[Row]:
 
 def _repeat(found: Measurements, *, memcg: bool) -> float:
     """memcg apart: it flushes its statistics every two seconds, whenever those fall."""
-    pages = [
-        values
+    return max(_apart(found, memcg=memcg).values(), default=0.0)
+
+
+def _apart(found: Measurements, *, memcg: bool) -> dict[Key, float]:
+    """How much the boots of each kernel differed, in what is told per page."""
+    return {
+        key: max(values) - min(values)
         for key, values in found.values.items()
-        if key.part in ("page", "churn") and key.variant.startswith("memcg") == memcg
-    ]
-    return max((max(values) - min(values) for values in pages if len(values) > 1), default=0.0)
+        if key.part in ("page", "churn")
+        and key.variant.startswith("memcg") == memcg
+        and len(values) > 1
+    }
+
+
+def most_apart(found: Measurements) -> str:
+    """Which measurement the figure ``repeat`` is of, for people."""
+    apart = _apart(found, memcg=False)
+    key = max(apart, key=lambda one: apart[one])
+    return f"{key.part} of {key.variant}, {key.processes} processes"
 
 
 def _repeat_memcg(plan: Plan, found: Measurements) -> Iterator[Row]:
