@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from harness.bench import show
-from harness.bench.figures import Figure, figures
+from harness.bench.figures import Figure, figures, most_apart
 from harness.bench.measure import (
     Boot,
     Breach,
@@ -187,6 +187,7 @@ def test_boots_that_differ_are_seen() -> None:
     repeat = by_name(plan, found)["repeat"]
     assert repeat.value == 1.5
     assert repeat.met is False
+    assert most_apart(found) == "page of unpatched, 10 processes"
 
 
 def test_the_cost_of_a_process_is_the_slope() -> None:
