@@ -73,8 +73,7 @@ def _processes(axes: Axes, plan: Plan, found: Measurements) -> None:
     axes.set_xlabel("other processes")
     axes.set_ylabel("instructions/page more")
     axes.set_title("The same, by number of processes")
-    if drawn:
-        axes.legend()
+    _legend(axes, drawn)
 
 
 def _shares(axes: Axes, figures: Sequence[Figure]) -> None:
@@ -96,8 +95,7 @@ def _shares(axes: Axes, figures: Sequence[Figure]) -> None:
     axes.margins(y=0.15)
     axes.set_ylabel("% more than unpatched")
     axes.set_title("Operations on processes")
-    if variants:
-        axes.legend()
+    _legend(axes, bool(variants))
 
 
 def _latency(axes: Axes, found: Measurements) -> None:
@@ -112,8 +110,7 @@ def _latency(axes: Axes, found: Measurements) -> None:
     axes.set_xlabel("processes")
     axes.set_ylabel("1000 instructions")
     axes.set_title("Page that crosses the limit, with the kill it causes (median)")
-    if found.breaches:
-        axes.legend()
+    _legend(axes, bool(found.breaches))
 
 
 def _breaches(axes: Axes, found: Measurements) -> None:
@@ -128,8 +125,15 @@ def _overshoot(axes: Axes, found: Measurements) -> None:
         _histogram(axes, [size / PAGE_SIZE for size in sizes], label=f"{cpus} CPU(s)")
     axes.set_xlabel("pages beyond the limit by the kernel's exact sum")
     axes.set_title("Overshoot when the kill was decided")
-    if found.overshoot:
+    _legend(axes, bool(found.overshoot))
+
+
+def _legend(axes: Axes, drawn: bool) -> None:
+    """What is what; or that there is nothing, rather than an empty frame."""
+    if drawn:
         axes.legend()
+    else:
+        axes.text(0.5, 0.5, "not measured (--quick)", transform=axes.transAxes, ha="center")
 
 
 def _histogram(axes: Axes, pages: Sequence[float], label: str = "") -> None:
