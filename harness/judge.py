@@ -221,17 +221,20 @@ def _sizes(sizes: Sequence[int]) -> str:
 
 
 def _check_tap(facts: _Facts) -> Iterator[Finding]:
-    """``ok N``/``not ok N`` lines, as many as the plan ``1..N`` says."""
+    """``ok N``/``not ok N`` lines, in each run as many as its plan ``1..N`` says."""
     if not facts.case.expect.tap:
         return
-    lines = [line for run in facts.seen.runs for line in run.stdout.splitlines()]
-    for line in lines:
-        if line.startswith("not ok"):
-            yield Finding("every check of the program is ok", line)
-    passed = sum(1 for line in lines if re.match(r"(?:not )?ok \d+", line))
-    plans = [match[1] for line in lines if (match := re.match(r"1\.\.(\d+)$", line))]
-    if plans != [str(passed)] or passed == 0:
-        yield Finding("a plan 1..N that matches the checks", f"{passed} checks, plan {plans}")
+    for run in facts.seen.runs:
+        lines = run.stdout.splitlines()
+        name = " ".join(run.argv[:2])
+        for line in lines:
+            if line.startswith("not ok"):
+                yield Finding("every check of the program is ok", f"{name}: {line}")
+        checks = sum(1 for line in lines if re.match(r"(?:not )?ok \d+", line))
+        plans = [match[1] for line in lines if (match := re.match(r"1\.\.(\d+)$", line))]
+        if plans != [str(checks)] or checks == 0:
+            seen = f"{name}: {checks} checks, plan {plans}"
+            yield Finding("a plan 1..N that matches the checks", seen)
 
 
 def _check_output(facts: _Facts) -> Iterator[Finding]:
@@ -270,7 +273,8 @@ def _check_kills(facts: _Facts) -> Iterator[Finding]:
 
 
 def _check_some_kill(facts: _Facts) -> Iterator[Finding]:
-    if not facts.kills:
+    """A program with checks of its own says by them whether there must be kills."""
+    if not facts.kills and not facts.case.expect.tap:
         yield Finding("kills for the program to judge", "none")
 
 
@@ -547,6 +551,8 @@ _CHECKS: tuple[Check, ...] = (
 _SELF_JUDGED: tuple[Check, ...] = (
     _check_exit_status,
     _check_some_kill,
+    _check_overshoot,
+    _check_tap,
     _check_confirmed,
     _check_other_killers,
     _check_output,

@@ -127,7 +127,7 @@ class Expect:
     ``within_s``    seconds after the start in which the first kill must come
     ``overshoot``   how far, in bytes, a user may be over its limit at a kill
     ``settled``     all reports of the script must agree
-    ``tap``         the program prints ``ok``/``not ok`` lines and a plan
+    ``tap``         each program prints ``ok``/``not ok`` lines and a plan
     ``output``      texts that must be in what the programs print
     ``self_judged`` the program itself judges the kills, whose number is random
     """

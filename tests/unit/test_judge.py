@@ -351,7 +351,7 @@ def test_small_fry_overshoot_and_settling() -> None:
         "done\n"
     )
     text = failure(judge(small_fry, observed([kill], output)))
-    assert "never over the limit by more than 32000000 bytes | 36000000" in text
+    assert "never over the limit by more than 1000000 bytes | 36000000" in text
     assert "fry.0 unchanged between the reports | alive → signaled" in text
     assert "fry.1 unchanged" not in text
 
@@ -360,8 +360,8 @@ def test_small_fry_overshoot_and_settling() -> None:
     ("stdout", "message"),
     [
         ("ok 1 - a\nok 2 - b\n1..2\n", ""),
-        ("ok 1 - a\nnot ok 2 - b\n1..2\n", "every check of the program is ok | not ok 2 - b"),
-        ("ok 1 - a\n1..2\n", "a plan 1..N that matches the checks | 1 checks, plan ['2']"),
+        ("ok 1 - a\nnot ok 2 - b\n1..2\n", "check of the program is ok | prog: not ok 2 - b"),
+        ("ok 1 - a\n1..2\n", "a plan 1..N that matches the checks | prog: 1 checks, plan ['2']"),
         ("ok 1 - a\n", "plan []"),
         ("1..0\n", "0 checks"),
     ],
@@ -372,6 +372,28 @@ def test_tap(stdout: str, message: str) -> None:
         assert message in failure(verdict)
     else:
         assert verdict.findings == ()
+
+
+def test_each_program_has_a_plan() -> None:
+    evict = case("hostile-evict", "rss")
+    good = "ok 1 - a\n1..1\n"
+    assert judge(evict, observed([], good, good, good)).findings == ()
+    assert "prog: 1 checks, plan []" in failure(judge(evict, observed([], good, "ok 1\n", good)))
+    kill = "uid=10073,\tuRSS=100000000,\tmm_max=64000000,\tpid=9,\tpRSS=700000"
+    assert "a kill of pid 9" in failure(judge(evict, observed([kill], good, good, good)))
+
+
+def test_a_program_that_judges_its_kills() -> None:
+    spin = case("hostile-spin", "rss")
+    good = ["ok 1 - a\n1..1\n"] * 3
+    kill = "uid=10076,\tuRSS=20200000,\tmm_max=20000000,\tpid=9,\tpRSS=700000"
+    assert judge(spin, observed([kill], *good)).findings == ()
+    assert judge(spin, observed([], *good)).findings == ()
+    text = failure(judge(spin, observed([kill.replace("20200000", "21000000")], *good)))
+    assert "never over the limit by more than 262144 bytes | 1000000" in text
+    text = failure(judge(spin, observed([kill], *good[1:], "not ok 1 - a\n1..1\n")))
+    assert "prog: not ok 1 - a" in text
+    assert "kills for the program" in failure(judge(case("referee", "rss"), observed([], "")))
 
 
 def test_output_that_must_be_there() -> None:

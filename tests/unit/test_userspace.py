@@ -114,6 +114,9 @@ def test_the_programs_are_those_of_the_design() -> None:
         ("module_cycle", ["0", "a", "b"]),
         ("module_cycle", ["1", "/no/a.ko", "/no/b.ko"]),
         ("test_set_mm_limitsARM", ["0"]),
+        ("mm_hostile", []),
+        ("mm_hostile", ["no-such-kind", "u0_a70"]),
+        ("mm_hostile", ["evict-own", "root"]),
     ],
 )
 def test_bad_arguments_exit_2_with_a_line(built: Path, program: str, args: list[str]) -> None:

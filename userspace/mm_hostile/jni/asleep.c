@@ -31,7 +31,7 @@ static struct sleeper {
 	char last;
 } sleepers[THREADS];
 
-static int socket_type;
+static int socket_type, gate[2];
 
 /*
  * Where the bytes go: fresh pages, then one that is there but write-protected,
@@ -52,6 +52,22 @@ static void lay_out(char *fresh, char *protected)
 	}
 }
 
+/*
+ * Wait for one's turn.  Where each task caches what it maps, the kernel empties the
+ * cache when the task gives memory back: the last fault is the one that fills it.
+ */
+static void await_turn(void)
+{
+	char *memory = map_memory(PAGE, MAP_PRIVATE), byte = 0;
+
+	if (!memory)
+		_exit(EXIT_FAILURE);
+	touch_pages(memory, PAGE);
+	munmap(memory, PAGE);
+	if (read(gate[0], &byte, 1) != 1)
+		_exit(EXIT_FAILURE);
+}
+
 static void *sleep_in_recvmsg(void *arg)
 {
 	struct sleeper *self = arg;
@@ -60,6 +76,7 @@ static void *sleep_in_recvmsg(void *arg)
 		.msg_iovlen = CALLS,
 	};
 
+	await_turn();
 	recvmsg(self->sockets[0], &message, MSG_WAITALL);
 	return NULL;
 }
@@ -75,6 +92,7 @@ static void *sleep_in_recvmmsg(void *arg)
 		messages[i].msg_hdr.msg_iov = &self->parts[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
+	await_turn();
 	recvmmsg(self->sockets[0], messages, CALLS, 0, NULL);
 	return NULL;
 }
@@ -90,20 +108,6 @@ static void protect(char *memory, size_t bytes)
 	waitpid(pid, NULL, 0);
 }
 
-static bool start_sleeper(struct sleeper *sleeper)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	if (socketpair(AF_UNIX, socket_type, 0, sleeper->sockets))
-		return false;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	return !pthread_create(&thread, &attr,
-			       socket_type == SOCK_STREAM ? sleep_in_recvmsg :
-			       sleep_in_recvmmsg, sleeper);
-}
-
 static void send_all(struct sleeper *sleeper)
 {
 	char bytes[FRESH + 1] = { 0 };
@@ -117,6 +121,21 @@ static void send_all(struct sleeper *sleeper)
 		send(sleeper->sockets[1], bytes, 1, 0);
 }
 
+static bool start_sleeper(struct sleeper *sleeper)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (socketpair(AF_UNIX, socket_type, 0, sleeper->sockets))
+		return false;
+	send_all(sleeper);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	return !pthread_create(&thread, &attr,
+			       socket_type == SOCK_STREAM ? sleep_in_recvmsg :
+			       sleep_in_recvmmsg, sleeper);
+}
+
 static void wake_sleepers(void)
 {
 	size_t span = (size_t)THREADS * FRESH * PAGE, at;
@@ -124,9 +143,10 @@ static void wake_sleepers(void)
 	char *protected = map_memory(THREADS * PAGE, MAP_PRIVATE);
 	int i;
 
-	if (!fresh || !protected)
+	if (!fresh || !protected || pipe(gate))
 		_exit(EXIT_FAILURE);
 	lay_out(fresh, protected);
+	protect(protected, THREADS * PAGE);
 	for (i = 0; i < THREADS; i++)
 		if (!start_sleeper(&sleepers[i]))
 			_exit(EXIT_FAILURE);
@@ -134,11 +154,11 @@ static void wake_sleepers(void)
 	for (at = 0; at < span; at += MIB)
 		(void)*(volatile char *)(fresh + at);
 	sleep_ms(500);
-	protect(protected, THREADS * PAGE);
 	tell(THREADS);
 	await_go();
 	for (i = 0; i < THREADS; i++) {
-		send_all(&sleepers[i]);
+		if (write(gate[1], "", 1) != 1)
+			_exit(EXIT_FAILURE);
 		sleep_ms(3);
 	}
 	tell(THREADS);
@@ -148,15 +168,15 @@ static void wake_sleepers(void)
 static void stop_children(void)
 {
 	char *memory = map_memory(STOPPED_PAGES * PAGE, MAP_PRIVATE), byte;
-	int i, status, gates[2];
+	int i, status;
 
-	if (!memory || pipe(gates))
+	if (!memory || pipe(gate))
 		_exit(EXIT_FAILURE);
 	(void)*(volatile char *)memory;
 	for (i = 0; i < STOPPED; i++) {
 		if (fork_child())
 			continue;
-		if (read(gates[0], &byte, 1) == 1)
+		if (read(gate[0], &byte, 1) == 1)
 			touch_pages(memory, STOPPED_PAGES * PAGE);
 		raise(SIGSTOP);
 		hang();
@@ -165,7 +185,7 @@ static void stop_children(void)
 	tell(STOPPED);
 	await_go();
 	for (i = 0; i < STOPPED; i++)
-		if (write(gates[1], "", 1) != 1)
+		if (write(gate[1], "", 1) != 1)
 			_exit(EXIT_FAILURE);
 	for (i = 0; i < STOPPED; i++)
 		waitpid(-1, &status, WUNTRACED);
@@ -213,7 +233,7 @@ void asleep_recvmsg(uid_t uid)
 
 void asleep_recvmmsg(uid_t uid)
 {
-	socket_type = SOCK_DGRAM;
+	socket_type = SOCK_SEQPACKET;
 	judge_sleepers(uid, wake_sleepers, THREADS * FRESH);
 }
 

@@ -82,13 +82,16 @@ static void hold_segment(void)
 static void hold_tables(void)
 {
 	size_t span = 1UL << 30, at;
-	char *memory = map_memory(span, MAP_PRIVATE);
+	char *memory = mmap(NULL, span, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
 	int i;
 
 	for (i = 0; i < 10; i++)
 		if (!fork_child())
 			break;
-	for (at = 0; memory && at < span; at += 2 * MIB)
+	if (memory == MAP_FAILED)
+		_exit(EXIT_FAILURE);
+	for (at = 0; at < span; at += 2 * MIB)
 		(void)*(volatile char *)(memory + at);
 	if (i == 10) {
 		sleep_ms(2000);

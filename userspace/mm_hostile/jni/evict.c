@@ -51,6 +51,7 @@ void evict_own(uid_t uid)
 	ret = set_as(uid, uid, 200 * MIB);
 	check(ret == -ENOSPC, "in a full table it gets no other: %ld", ret);
 	clear();
+	set_mm_limits(uid, MM_LIMIT_REMOVE);
 
 	/* A table that is full of apps is as good as an empty one. */
 	for (i = 0; i < LENGTH; i++)

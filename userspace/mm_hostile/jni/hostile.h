@@ -47,6 +47,11 @@ long free_pages(void);
 long nr_cpus(void);
 /* CPU time that kernel threads have used, in ms. */
 long kernel_threads_ms(void);
+/* The kernel's log since the mark; to be freed. */
+void mark_log(void);
+char *read_log(void);
+/* How far the user was over at a kill, at most. */
+long worst_kill(uid_t uid);
 /* How long, at most and without a break, the count was over @max, in ms. */
 struct watch {
 	long max;		/* pages */

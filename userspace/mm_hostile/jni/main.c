@@ -120,6 +120,7 @@ int main(int argc, char **argv)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	go_first();
 	note("%s", kinds[i].summary);
+	mark_log();
 	kinds[i].judge(judged_uid);
 	end_user(judged_uid);
 	return end_checks();

@@ -2,16 +2,20 @@
 /* What root can see of a user, of the machine and of the kernel's threads. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/klog.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "hostile.h"
 
 #define KTHREADD	2
+#define LOG_BYTES	(2 << 20)
+#define READ_ALL	3	/* SYSLOG_ACTION_READ_ALL */
 
 long long now_us(void)
 {
@@ -262,6 +266,55 @@ long kernel_threads_ms(void)
 	if (proc)
 		closedir(proc);
 	return ticks * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+static char mark[48];
+
+void mark_log(void)
+{
+	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
+
+	snprintf(mark, sizeof(mark), "mm_hostile: begin %d %lld", getpid(),
+		 now_us());
+	if (fd < 0 || write(fd, mark, strlen(mark)) < 0)
+		give_up("/dev/kmsg");
+	close(fd);
+}
+
+char *read_log(void)
+{
+	char *log = malloc(LOG_BYTES), *at;
+	int length = log ? klogctl(READ_ALL, log, LOG_BYTES - 1) : -1;
+
+	if (length < 0)
+		give_up("the kernel log");
+	log[length] = '\0';
+	at = strstr(log, mark);
+	if (!at) {
+		complain("mm_hostile: the kernel log has lost lines");
+		*log = '\0';
+		return log;
+	}
+	memmove(log, at, strlen(at) + 1);
+	return log;
+}
+
+long worst_kill(uid_t uid)
+{
+	char *log = read_log(), *at = log;
+	unsigned long has, max, pid;
+	unsigned int who;
+	long worst = 0;
+
+	while ((at = strstr(at, "uid="))) {
+		if (sscanf(at, "uid=%u, uRSS=%lu, mm_max=%lu, pid=%lu", &who,
+			   &has, &max, &pid) == 4 && who == uid &&
+		    has > max && (long)((has - max) / PAGE) > worst)
+			worst = (has - max) / PAGE;
+		at++;
+	}
+	free(log);
+	return worst;
 }
 
 void watch_look(struct watch *watch, uid_t uid)

@@ -8,14 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/klog.h>
 #include <unistd.h>
 
 #include "hostile.h"
 
-#define MARKER		"mm_hostile: from here on"
-#define LOG_BYTES	(4 << 20)
-#define READ_ALL	3	/* SYSLOG_ACTION_READ_ALL */
 #define CALLS_MS	3000
 #define LINES_A_SECOND	5
 #define BURST		10
@@ -96,29 +92,13 @@ static void call_often(void)
 	hang();
 }
 
-static void mark_log(void)
-{
-	int fd = open("/dev/kmsg", O_WRONLY);
-
-	if (fd < 0 || write(fd, MARKER, strlen(MARKER)) < 0)
-		give_up("/dev/kmsg");
-	close(fd);
-}
-
 /* Lines since the mark that name a user. */
 static void count_lines(uid_t uid, long *own, long *foreign)
 {
-	char *log = malloc(LOG_BYTES), *at;
-	int length = log ? klogctl(READ_ALL, log, LOG_BYTES - 1) : -1;
+	char *log = read_log(), *at = log;
 
-	if (length < 0)
-		give_up("the kernel log");
-	log[length] = '\0';
 	*own = *foreign = 0;
-	at = strstr(log, MARKER);
-	if (!at)
-		*foreign = -1;	/* washed out */
-	while (at && (at = strstr(at, "uid="))) {
+	while ((at = strstr(at, "uid="))) {
 		at += strlen("uid=");
 		*(strtoul(at, NULL, 10) == uid ? own : foreign) += 1;
 	}

@@ -116,6 +116,10 @@ static void judge_spinners(uid_t uid, void (*act)(void), long least)
 	check(watch.longest_ms <= DECISION_MS,
 	      "the count is over the limit and %d pages for %ld ms at most",
 	      STOCK_PAGES, watch.longest_ms);
+	if (kills_of(uid))
+		check(worst_kill(uid) <= STOCK_PAGES,
+		      "at a kill the user was %ld pages over at most; %d may be",
+		      worst_kill(uid), STOCK_PAGES);
 	check(exact <= watch.max, "in the end the user has %ld pages of %ld",
 	      exact, PAGES(LIMIT_MIB));
 }

@@ -19,6 +19,7 @@
 #define DEATH_MS	20000	/* what the longest death may take */
 #define PF_EXITING	0x4	/* the kernel's, in /proc/PID/stat */
 #define POLL_MS		20
+#define FORK_MS		10000	/* how long there may be no room for a process */
 
 static struct actor actors[MAX_ACTORS];
 static int nr_actors;
@@ -39,6 +40,28 @@ static void announce(const struct actor *actor)
 	say("spawn name=%s pid=%d uid=%u", actor->name, actor->pid, actor->uid);
 }
 
+static long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Copies of a user at its limit do not fit, until one of its processes is gone. */
+static pid_t fork_patiently(void)
+{
+	long end = now_ms() + FORK_MS;
+	pid_t pid;
+
+	for (;;) {
+		pid = fork();
+		if (pid >= 0 || errno != ENOMEM || now_ms() > end)
+			return pid;
+		poll(NULL, 0, POLL_MS);
+	}
+}
+
 void cast_start(const char *name, const struct actor_plan *plan)
 {
 	struct actor *actor = new_actor(name);
@@ -47,7 +70,7 @@ void cast_start(const char *name, const struct actor_plan *plan)
 
 	if (pipe2(orders, O_CLOEXEC) || pipe2(reports, O_CLOEXEC))
 		cast_fail("pipe", errno);
-	actor->pid = fork();
+	actor->pid = fork_patiently();
 	if (actor->pid < 0)
 		cast_fail("fork", errno);
 	if (!actor->pid)
@@ -123,14 +146,6 @@ static void update(void)
 			}
 		}
 	}
-}
-
-static long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static bool all_ready(const struct actor *unused)
