@@ -160,7 +160,7 @@ def test_a_failed_case_costs_the_boot_but_not_the_next_case() -> None:
     lab = Lab(test_set_mm_limitsARM=lambda device, args: said(next(outputs)))
     results = lab.run(CONTRACT, CONTRACT)
     assert [result.status for result in results] == [Status.FAILED, Status.PASSED]
-    assert "seen:     not ok 1 - a" in results[0].detail
+    assert "seen:     : not ok 1 - a" in results[0].detail
     assert len(lab.devices) == 2
 
 

@@ -5,11 +5,11 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/ipc.h>
 #include <stdlib.h>
-#include <sys/ipc.h>
 #include <sys/mman.h>
-#include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "hostile.h"
@@ -63,14 +63,18 @@ static void hold_pipes(void)
 	hang();
 }
 
-/* A segment stays when nobody has it mapped; the judge removes it. */
+/*
+ * A segment stays when nobody has it mapped; the judge removes it.  By system
+ * call, as bionic has had the functions only since API 26.
+ */
 static void hold_segment(void)
 {
-	int segment = shmget(IPC_PRIVATE, WANTED_MIB * MIB, IPC_CREAT | 0600);
-	char *memory = segment < 0 ? (void *)-1 : shmat(segment, NULL, 0);
+	long segment = syscall(__NR_shmget, IPC_PRIVATE, WANTED_MIB * MIB,
+			       IPC_CREAT | 0600);
+	char *memory = (char *)syscall(__NR_shmat, segment, NULL, 0);
 	size_t at;
 
-	for (at = 0; memory != (void *)-1 && at < WANTED_MIB * MIB; at += MIB) {
+	for (at = 0; memory != (char *)-1 && at < WANTED_MIB * MIB; at += MIB) {
 		touch_pages(memory + at, MIB);
 		madvise(memory + at, MIB, MADV_DONTNEED);
 	}
@@ -113,7 +117,7 @@ static void show(uid_t uid, const char *what, void (*act)(void))
 	      what, fell, counted(uid), PAGES(LIMIT_MIB),
 	      app_killed(&app) ? "; killed" : "");
 	if (act == hold_segment && value >= 0)
-		shmctl(value, IPC_RMID, NULL);
+		syscall(__NR_shmctl, value, IPC_RMID, NULL);
 	end_user(uid);
 	sleep_ms(200);
 }

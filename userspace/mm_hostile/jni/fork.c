@@ -22,6 +22,8 @@
 #define STACK		(64 * 1024)
 #define READY_MS	60000
 #define RACE_MS		4000
+#define RACE_MIB	15	/* two may fit, and may not, as it comes and goes */
+#define RACE_FORKS	5
 #define OVER_PAGES	512
 
 static void take(int mib)
@@ -215,7 +217,7 @@ void fork_bound(uid_t uid)
 
 static void *grow_and_shrink(void *unused)
 {
-	size_t bytes = (LARGE_MIB - SMALL_MIB) * MIB;
+	size_t bytes = RACE_MIB * MIB;
 	char *memory = map_memory(bytes, MAP_PRIVATE);
 
 	(void)unused;
@@ -280,7 +282,7 @@ void fork_race(uid_t uid)
 		sleep_ms(2);
 	}
 	note("kills %ld", kills_of(uid));
-	check(rounds > RACE_MS / 100, "%ld forks, of which %ld worked", rounds,
+	check(rounds >= RACE_FORKS, "%ld forks, of which %ld worked", rounds,
 	      worked);
 	check(worst_kill(uid) <= OVER_PAGES,
 	      "at a kill the user was %ld pages over at most; %d may be",

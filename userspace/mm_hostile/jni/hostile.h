@@ -45,7 +45,7 @@ long processes_of(uid_t uid);
 void signal_all(uid_t uid, int signal);
 long free_pages(void);
 long nr_cpus(void);
-/* CPU time that kernel threads have used, in ms. */
+/* CPU time that the kernel's workers have used, in ms. */
 long kernel_threads_ms(void);
 /* The kernel's log since the mark; to be freed. */
 void mark_log(void);

@@ -241,6 +241,13 @@ long nr_cpus(void)
 	return sysconf(_SC_NPROCESSORS_ONLN);
 }
 
+/* The kernel's workers, and threads of the limits' own. */
+static bool works_for_limits(const char *stat)
+{
+	return strstr(stat, "(kworker") || strstr(stat, "(user_oom") ||
+	       strstr(stat, "(mm_limit");
+}
+
 long kernel_threads_ms(void)
 {
 	unsigned long user, system, ticks = 0;
@@ -253,8 +260,8 @@ long kernel_threads_ms(void)
 	while ((pid = next_number(proc))) {
 		snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 		file = fopen(path, "re");
-		rest = file && fgets(line, sizeof(line), file) ?
-			strrchr(line, ')') : NULL;
+		rest = file && fgets(line, sizeof(line), file) &&
+		       works_for_limits(line) ? strrchr(line, ')') : NULL;
 		if (file)
 			fclose(file);
 		/* state ppid pgrp session tty tpgid flags, 4 of faults, times */

@@ -126,7 +126,7 @@ static void judge_spinners(uid_t uid, void (*act)(void), long least)
 
 void spin_processes(uid_t uid)
 {
-	judge_spinners(uid, start_processes, 40);
+	judge_spinners(uid, start_processes, PROCESSES / 20);
 }
 
 void spin_threads(uid_t uid)

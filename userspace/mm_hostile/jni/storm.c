@@ -111,7 +111,7 @@ static void share(void)
 static void check_kernel_threads(long used_ms)
 {
 	check(used_ms <= MEASURE_MS * CPU_PERCENT / 100,
-	      "kernel threads use %ld ms of CPU time in %d ms", used_ms,
+	      "the kernel's workers use %ld ms of CPU time in %d ms", used_ms,
 	      MEASURE_MS);
 }
 
