@@ -470,22 +470,34 @@ def _uids(facts: _Facts) -> dict[str, int]:
 def _model_table(
     steps: Sequence[Step], uids: dict[str, int]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """The lines that the calls of ``steps`` log if each returns what it should:
-    the table after each successful call, and the evicted entries."""
+    """The lines that the calls of ``steps`` log if each returns what it should, and
+    the evicted entries.
+
+    Root's call logs the table and makes the entry root's and the youngest.  An app's
+    logs its own entry, which stays where it was; one that it has set first itself is
+    given up before any of root's.
+    """
     table: dict[int, int] = {}  # a dict keeps its order: least recently set first
+    by_apps: set[int] = set()
     lines: list[tuple[int, int]] = []
     evicted: list[tuple[int, int]] = []
     for step in steps:
         if step.returns is None or step.returns.errno:
             continue
         uid = uids.get(step.operands[0], -1)
-        table.pop(uid, None)
+        by_root = step.options.get("as", "root") == "root"
+        if by_root:
+            table.pop(uid, None)
+            by_apps.discard(uid)
+        elif uid not in table:
+            by_apps.add(uid)
         if "bytes" in step.options:
-            if len(table) == TABLE_LENGTH:
-                oldest = next(iter(table))
+            if uid not in table and len(table) == TABLE_LENGTH:
+                oldest = next((one for one in table if one in by_apps), next(iter(table)))
+                by_apps.discard(oldest)
                 evicted.append((oldest, table.pop(oldest)))
             table[uid] = int(step.options["bytes"])
-        lines.extend(table.items())
+        lines.extend(table.items() if by_root else [(uid, table[uid])])
     return lines, evicted
 
 

@@ -17,7 +17,7 @@ from harness.device import ShellResult
 from harness.judge import Observation, Status, Verdict, judge
 from harness.kmsg import LogSlice, slice_log
 from harness.layout import Layout
-from harness.scenario import Case, load_scenarios
+from harness.scenario import Case, Returns, Step, load_scenarios
 
 LOGS = Path(__file__).parent.parent / "data" / "logs"
 TOKEN = "00aa11bb22cc33dd"
@@ -423,6 +423,12 @@ def unprivileged_observation() -> Observation:
         )
         if ret < 0:
             continue
+        own = step.options.get("as") is not None
+        if own:  # stays where it is, and is all that is logged
+            table = [(uid, int(size)) if entry[0] == uid else entry for entry in table]
+            table += [] if any(entry[0] == uid for entry in table) else [(uid, int(size))]
+            log.append(f"uid={uid},mm_max={size}")
+            continue
         table = [entry for entry in table if entry[0] != uid]
         if ret == 1:
             log.append("set_mm_limits: table full, evicted uid={},mm_max={}".format(*table.pop(0)))
@@ -433,6 +439,38 @@ def unprivileged_observation() -> Observation:
 
 def test_unprivileged_passes() -> None:
     assert judge(case("unprivileged", "none"), unprivileged_observation()).findings == ()
+
+
+def test_an_apps_entry_is_given_up_first() -> None:
+    """Root sets 1 to 8, app 20 its own, root 9 and 10: the app's goes, not the oldest."""
+    app = {"bytes": "7", "as": "u0_a20"}
+    users = [*range(1, 9), 20, 20, 9, 10]
+    steps = tuple(
+        Step(
+            "limit",
+            (f"u0_a{user}",),
+            app if user == 20 else {"bytes": "5"},
+            Returns(1 if user == 10 else 0),
+        )
+        for user in users
+    )
+    table = [(10000 + user, 5) for user in range(1, 9)]
+    log = [line for number in range(1, 9) for line in table[:number]]
+    log += [(10020, 7), (10020, 7), *table, (10020, 7), (10009, 5)]
+    evict = "set_mm_limits: table full, evicted uid=10020,mm_max=7"
+    after = [*table, (10009, 5), (10010, 5)]
+    text = [*(f"uid={uid},mm_max={size}" for uid, size in log), evict]
+    text += [f"uid={uid},mm_max={size}" for uid, size in after]
+    output = "".join(
+        f"limit user=u0_a{user} uid={10000 + user} bytes={7 if user == 20 else 5} as=x"
+        f" ret={1 if user == 10 else 0} errno=0\n"
+        for user in users
+    )
+    scenario = replace(BY_NAME["unprivileged"], steps=steps)
+    observation = observed(text, output + "done\n")
+    assert judge(Case(scenario, "none"), observation).findings == ()
+    wrong = with_log(observation, lambda lines: [line.replace("10020", "10001") for line in lines])
+    assert judge(Case(scenario, "none"), wrong).status is Status.FAILED
 
 
 def test_a_failed_call_that_changed_the_table() -> None:
