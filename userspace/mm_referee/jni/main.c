@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * mm_referee [-t SECONDS] [-s SEED] POLICY - does the right process die?
+ * mm_referee [-o] [-t SECONDS] [-s SEED] POLICY - does the right process die?
  *
  * Processes of 20 users do at random what changes who has how much memory, then
  * all sleep.  All of them are recounted from user space, by their page tables.
@@ -10,9 +10,11 @@
  * come, and at the end the kernel's count must be what is left.
  *
  * POLICY is the kernel's: rss, runtime, badness or none.  Needs root and both
- * modules.
+ * modules.  With -o others are at work: their kills are not judged, and the modules
+ * may be away for a moment.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -38,6 +40,7 @@ static struct {
 	unsigned int random;
 	enum policy policy;
 	bool by_call;		/* the kernel has no policy of its own */
+	bool others;		/* are at work, too */
 	long breaches, kills, counts;
 } self;
 
@@ -140,9 +143,22 @@ static void change(void)
 	}
 }
 
+static bool comes_back(void)
+{
+	if (!self.others || errno != ENOSYS)
+		return false;
+	usleep(1000);
+	return true;
+}
+
 static void limit(uid_t uid, unsigned long bytes)
 {
-	if (set_mm_limits(uid, bytes) < 0)
+	long ret;
+
+	do {
+		ret = set_mm_limits(uid, bytes);
+	} while (ret < 0 && comes_back());
+	if (ret < 0)
 		wrong("set_mm_limits(%u, %lu) failed", uid, bytes);
 }
 
@@ -167,6 +183,8 @@ static long judge_log(uid_t uid, unsigned long max, struct process *grower,
 	long found = 0;
 
 	while (next_kill(&kill)) {
+		if (self.others && kill.uid - FIRST_UID >= USERS)
+			continue;
 		judge_kill(&kill, uid, max, self.policy, grower, growth);
 		found++;
 	}
@@ -264,11 +282,15 @@ static void breach_by_growth(uid_t uid, struct process *grower)
 static void breach_by_limit(uid_t uid)
 {
 	unsigned long max = (1 + below(usage_of(uid, NULL))) * PAGE;
+	long ret;
 
 	limit(uid, max);
 	if (self.by_call) {
 		self.policy = below(3);
-		if (my_oom_killer(self.policy))
+		do {
+			ret = my_oom_killer(self.policy);
+		} while (ret < 0 && comes_back());
+		if (ret)
 			wrong("my_oom_killer(%d) failed", self.policy);
 	}
 	judge_until_settled(uid, max, NULL, 0);
@@ -298,7 +320,7 @@ static void breach(void)
 
 static int usage(void)
 {
-	complain("usage: mm_referee [-t SECONDS] [-s SEED] rss|runtime|badness|none");
+	complain("usage: mm_referee [-o] [-t SECONDS] [-s SEED] rss|runtime|badness|none");
 	return EXIT_USAGE;
 }
 
@@ -307,7 +329,11 @@ int main(int argc, char **argv)
 	long seconds = 60, seed = 1, end;
 	int option, type = 0, i;
 
-	while ((option = getopt(argc, argv, "t:s:")) != -1) {
+	while ((option = getopt(argc, argv, "ot:s:")) != -1) {
+		if (option == 'o') {
+			self.others = true;
+			continue;
+		}
 		if (option == 't' && parse_number(optarg, 1, 86400, &seconds))
 			continue;
 		if (option != 's' || !parse_number(optarg, 0, 1L << 30, &seed))

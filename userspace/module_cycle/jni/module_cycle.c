@@ -7,25 +7,19 @@
  * unloaded, leaves them loaded.
  */
 #define _GNU_SOURCE
-#include <asm/unistd.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "mm_user.h"
+#include "module_file.h"
 
 #define CALLERS		2
 #define UNUSED_UID	10190	/* a user that has no processes */
-#define PATIENCE_MS	10000
 
 /* What the callers count, each in its own; the parent reads it. */
 struct counts {
@@ -35,65 +29,12 @@ struct counts {
 	int bad_errno;
 };
 
-struct module {
-	const char *path;
-	char name[64];
-	void *image;
-	size_t size;
-};
-
 static int usage(const char *program)
 {
 	complain("usage: %s ROUNDS SET_MODULE KILLER_MODULE", program);
 	complain("  ROUNDS   1 to 100000");
 	complain("  *_MODULE paths of set_mm_limits.ko and my_oom_killer.ko");
 	return EXIT_USAGE;
-}
-
-static bool read_module(const char *path, struct module *module)
-{
-	const char *base = strrchr(path, '/');
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat status;
-
-	if (fd < 0 || fstat(fd, &status)) {
-		complain("module_cycle: %s: %s", path, strerror(errno));
-		return false;
-	}
-	base = base ? base + 1 : path;
-	snprintf(module->name, sizeof(module->name), "%.*s",
-		 (int)strcspn(base, "."), base);
-	module->path = path;
-	module->size = status.st_size;
-	module->image = mmap(NULL, module->size, PROT_READ, MAP_PRIVATE, fd, 0);
-	close(fd);
-	return module->image != MAP_FAILED;
-}
-
-static bool load(const struct module *module)
-{
-	if (!syscall(__NR_init_module, module->image, module->size, ""))
-		return true;
-	complain("module_cycle: cannot load %s: %s", module->path,
-		 strerror(errno));
-	return false;
-}
-
-/* A call in flight holds a reference on the module, so try again. */
-static bool unload(const struct module *module)
-{
-	int tries;
-
-	for (tries = 0; tries < PATIENCE_MS; tries++) {
-		if (!syscall(__NR_delete_module, module->name, O_NONBLOCK))
-			return true;
-		if (errno != EAGAIN && errno != EBUSY)
-			break;
-		poll(NULL, 0, 1);
-	}
-	complain("module_cycle: cannot unload %s: %s", module->name,
-		 strerror(errno));
-	return false;
 }
 
 static long call_set(void)
@@ -141,23 +82,23 @@ static pid_t start_caller(long (*call)(void), struct counts *counts)
 	return pid;
 }
 
-static bool cycle(long rounds, const struct module *modules)
+static bool cycle(long rounds, const struct module_file *modules)
 {
 	long i;
 
 	for (i = 0; i < rounds; i++) {
-		if (!load(&modules[0]) || !load(&modules[1]))
+		if (!load_module(&modules[0]) || !load_module(&modules[1]))
 			return false;
-		if (!unload(&modules[0]) || !unload(&modules[1]))
+		if (!unload_module(&modules[0]) || !unload_module(&modules[1]))
 			return false;
 	}
-	return load(&modules[0]) && load(&modules[1]);
+	return load_module(&modules[0]) && load_module(&modules[1]);
 }
 
 int main(int argc, char **argv)
 {
 	struct counts *counts, sum = { 0 };
-	struct module modules[2];
+	struct module_file modules[2];
 	pid_t pids[CALLERS];
 	bool done;
 	long rounds;
