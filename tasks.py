@@ -355,6 +355,50 @@ def emulator_test(
 
 @task(
     help={
+        **TARGET,
+        **BUSYBOX,
+        **ACCEL,
+        "minutes": "how long it goes on (default: 1)",
+        "seed": "what it begins with (default: 1)",
+    }
+)
+@guarded
+def stress(
+    _c: Context,
+    minutes: int = 1,
+    seed: int = 1,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    debug_kernel: bool = False,
+    accel: str = "auto",
+    toolchain: str | None = None,
+    ndk: str | None = None,
+) -> None:
+    """Breaches judged under fork bombs, setuid storms and little memory; then fuzz the calls."""
+    code = commands.stress(
+        _selection(
+            kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain, ndk=ndk
+        ),
+        minutes=minutes,
+        seed=seed,
+        outputs=Outputs(
+            results=None,
+            junit=None,
+            reproduce=shlex.join(["./run", *sys.argv[1:]]),
+            command=_without_choice(
+                ["emulator-test", f"--cpus={commands.STRESS_CPUS}", *sys.argv[2:]]
+            ),
+        ),
+        layout=Layout.default(),
+    )
+    finish(code)
+
+
+@task(
+    help={
         **KERNEL,
         **BUSYBOX,
         "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
@@ -453,7 +497,7 @@ def _path(text: str | None) -> Path | None:
 
 def _without_choice(argv: list[str]) -> str:
     """The command line without the options that choose cases or say where results go."""
-    dropped = ("--policy", "--scenario", "--results", "--junit", "--seconds", "--seed")
+    dropped = ("--policy", "--scenario", "--results", "--junit", "--seconds", "--seed", "--minutes")
     kept = []
     words = iter(argv)
     for word in words:

@@ -47,6 +47,11 @@ from harness.ui import Stage
 GOLDFISH_SRC = "GOLDFISH_SRC"
 CLASSIC_EMULATOR = "CLASSIC_EMULATOR"
 
+# What `./run stress` runs, each for the same time.  Four CPUs even on a smaller machine.
+STRESS_SCENARIOS = ("stress", "fuzz")
+STRESS_POLICIES = ("rss",)
+STRESS_CPUS = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -447,6 +452,23 @@ def emulator_test(
     if outputs.junit is not None:
         write_junit(outputs.junit, info, report.results)
     return int(exit_code(report.results))
+
+
+def stress(
+    selection: Selection, *, minutes: int, seed: int, outputs: Outputs, layout: Layout
+) -> int:
+    """Half the time everything at once, half the calls beside their model, on 4 CPUs."""
+    return emulator_test(
+        selection,
+        policies=STRESS_POLICIES,
+        scenarios=STRESS_SCENARIOS,
+        outputs=outputs,
+        jobs=1,
+        layout=layout,
+        cpus=STRESS_CPUS,
+        seconds=minutes * 60 // len(STRESS_SCENARIOS),
+        seed=seed,
+    )
 
 
 def bench(

@@ -28,6 +28,7 @@ TASKS = (
     "exec",
     "fetch",
     "patch",
+    "stress",
     "test",
 )
 
