@@ -285,6 +285,12 @@ def _some(names: Sequence[str]) -> str:
     return f"{shown}, … {more} more" if more > 0 else shown
 
 
+def _check_was_over(facts: _Facts) -> Iterator[Finding]:
+    for kill in facts.kills:
+        if kill.user_rss <= kill.mm_max:
+            yield Finding(f"uRSS > mm_max for pid {kill.pid}", f"{kill.user_rss} <= {kill.mm_max}")
+
+
 def _check_kill_lines(facts: _Facts) -> Iterator[Finding]:
     """Each kill line must be consistent in itself and with the limits set."""
     limits = {
@@ -294,8 +300,6 @@ def _check_kill_lines(facts: _Facts) -> Iterator[Finding]:
     }
     fields = {KILLER_FIELD[killer] for killer in facts.case.killers}
     for kill in facts.kills:
-        if kill.user_rss <= kill.mm_max:
-            yield Finding(f"uRSS > mm_max for pid {kill.pid}", f"{kill.user_rss} <= {kill.mm_max}")
         if not 0 < kill.process_rss <= kill.user_rss:
             yield Finding(f"0 < pRSS <= uRSS for pid {kill.pid}", f"pRSS={kill.process_rss}")
         if (kill.uid, kill.mm_max) not in limits:
@@ -541,6 +545,7 @@ _CHECKS: tuple[Check, ...] = (
     _check_script_ran,
     _check_returns,
     _check_kills,
+    _check_was_over,
     _check_kill_lines,
     _check_within,
     _check_overshoot,
@@ -563,6 +568,7 @@ _CHECKS: tuple[Check, ...] = (
 _SELF_JUDGED: tuple[Check, ...] = (
     _check_exit_status,
     _check_some_kill,
+    _check_was_over,
     _check_overshoot,
     _check_tap,
     _check_confirmed,

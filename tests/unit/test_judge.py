@@ -391,6 +391,8 @@ def test_a_program_that_judges_its_kills() -> None:
     assert judge(spin, observed([], *good)).findings == ()
     text = failure(judge(spin, observed([kill.replace("20200000", "21000000")], *good)))
     assert "never over the limit by more than 262144 bytes | 1000000" in text
+    text = failure(judge(spin, observed([kill.replace("20200000", "20000000")], *good)))
+    assert "uRSS > mm_max for pid 9" in text
     text = failure(judge(spin, observed([kill], *good[1:], "not ok 1 - a\n1..1\n")))
     assert "prog: not ok 1 - a" in text
     assert "kills for the program" in failure(judge(case("referee", "rss"), observed([], "")))

@@ -25,6 +25,7 @@
 #define FREE_SLACK_MIB	8
 
 static void (*child_part)(void);
+static pid_t last_held;
 
 /* --- the children ------------------------------------------------------------ */
 
@@ -53,6 +54,13 @@ static void leave_with_shared(void)
 {
 	be_traced();
 	take(MAP_SHARED);
+	_exit(EXIT_SUCCESS);
+}
+
+/* Has room for it, and has touched nothing when it is held. */
+static void leave_with_nothing(void)
+{
+	be_traced();
 	_exit(EXIT_SUCCESS);
 }
 
@@ -135,7 +143,8 @@ static bool hold_one(void)
 		return false;
 	ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)PTRACE_O_TRACEEXIT);
 	ptrace(PTRACE_CONT, pid, NULL, NULL);
-	return next_stop(child, SIGTRAP | PTRACE_EVENT_EXIT << 8);
+	last_held = next_stop(child, SIGTRAP | PTRACE_EVENT_EXIT << 8);
+	return last_held;
 }
 
 static void hold_all(void)
@@ -147,6 +156,23 @@ static void hold_all(void)
 		held += hold_one();
 		tell(held);
 	}
+	hang();
+}
+
+/* What is held does not grow by itself, but its tracer can make it grow. */
+static void fill_one(void)
+{
+	char *memory = map_memory(CHILDREN * EACH_MIB * MIB, MAP_PRIVATE);
+	size_t at;
+	pid_t pid;
+
+	if (!memory || !hold_one())
+		_exit(EXIT_FAILURE);
+	pid = last_held;
+	for (at = 0; at < CHILDREN * EACH_MIB * MIB; at += PAGE)
+		if (ptrace(PTRACE_POKEDATA, pid, memory + at, (void *)1L))
+			break;
+	tell(at / PAGE);
 	hang();
 }
 
@@ -197,4 +223,25 @@ void exit_thread(uid_t uid)
 void exit_exec(uid_t uid)
 {
 	judge_holders(uid, wait_in_exec);
+}
+
+void exit_filled(uid_t uid)
+{
+	long filled = 0, resident;
+	struct app app;
+
+	child_part = leave_with_nothing;
+	limit(uid, LIMIT_MIB * MIB);
+	app_start(&app, uid, fill_one);
+	app_hear(&app, 2 * STOP_MS, &filled);
+	sleep_ms(REST_MS);
+	resident = pages_of(uid);
+	note("the kernel counts %ld pages, kills %ld", counted(uid),
+	     kills_of(uid));
+	check(filled > 0 || app_killed(&app),
+	      "the tracer could write to %ld pages of its child, or was killed",
+	      filled);
+	check(resident <= PAGES(LIMIT_MIB + SLACK_MIB),
+	      "after 3 s the user's processes have %ld pages of %ld",
+	      resident, PAGES(LIMIT_MIB));
 }

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -103,6 +104,39 @@ static void let_other_exec(void)
 	hang();
 }
 
+/* The child of a vfork() borrows the memory of its parent: until that is dead. */
+static void outlive_parent(void)
+{
+	pid_t pid = vfork();
+	int mib;
+
+	if (pid < 0)
+		_exit(EXIT_FAILURE);
+	if (pid)
+		hang();
+	kill(getppid(), SIGKILL);
+	sleep_ms(SETTLE_MS);
+	tell(0);
+	await_go();
+	for (mib = START_MIB; mib < GROWN_MIB; mib++) {
+		take(1);
+		sleep_ms(5);
+	}
+	tell(mib);
+	hang();
+}
+
+static void start_vfork(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		take(START_MIB);
+		outlive_parent();
+	}
+	hang();
+}
+
 static void check_count(uid_t uid)
 {
 	long exact = pages_of(uid), count = counted(uid);
@@ -172,4 +206,30 @@ void leader_execs(uid_t uid)
 	check(app_hear(&app, READY_MS, &value), "a thread changes its user alone");
 	app_go(&app);
 	check_killed_while_it_grows(&app, uid);
+}
+
+/* Here the process that grows is not the one that the judge has started. */
+void leader_vforks(uid_t uid)
+{
+	long long late;
+	struct app app;
+	long value, peak = 0, mib = 0, now;
+
+	limit(uid, LIMIT_MIB * MIB);
+	app_start(&app, uid, start_vfork);
+	check(app_hear(&app, READY_MS, &value), "a child outlives its parent");
+	check_count(uid);
+	app_go(&app);
+	late = now_us() + GROW_MS * 1000LL;
+	while (now_us() < late && !kills_of(uid) && !app_hear(&app, 0, &mib)) {
+		now = pages_of(uid);
+		if (now > peak)
+			peak = now;
+		sleep_ms(2);
+	}
+	check(kills_of(uid) > 0,
+	      "it grows to %d MB under %d MB: kills %ld, it has told of %ld MB",
+	      GROWN_MIB, LIMIT_MIB, kills_of(uid), mib);
+	check(peak <= PAGES(LIMIT_MIB + 1), "the user had %ld pages at most, of %ld",
+	      peak, PAGES(LIMIT_MIB));
 }
