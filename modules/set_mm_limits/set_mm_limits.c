@@ -18,15 +18,16 @@
 #include "../compat.h"
 
 /*
- * Every user may set a limit, and a full table is many lines: without a bound
- * one of them could wash everything else out of the kernel log.
+ * A full table is many lines, which could wash everything else out of the kernel
+ * log.  Others than the administrator see their own entry only.
  */
-static DEFINE_RATELIMIT_STATE(log_privileged, 5 * HZ, 200);
-static DEFINE_RATELIMIT_STATE(log_others, 5 * HZ, 10);
+static DEFINE_RATELIMIT_STATE(log_table, 5 * HZ, 200);
 
-static void log_table(bool privileged)
+static void log_change(kuid_t uid, bool privileged)
 {
-	if (__ratelimit(privileged ? &log_privileged : &log_others))
+	if (!privileged)
+		mm_limits_log_own(uid);
+	else if (__ratelimit(&log_table))
 		mm_limits_log();
 }
 
@@ -44,7 +45,7 @@ static long change_limit(kuid_t uid, unsigned long mm_max, bool privileged)
  * set_mm_limits(uid, mm_max) - limit the resident memory of @uid to @mm_max
  * bytes, or remove its limit if @mm_max is MM_LIMIT_REMOVE.
  *
- * Returns 0; 1 if a full table gave up its least recently set entry; -EINVAL
+ * Returns 0; 1 if a full table gave up an entry to make room; -EINVAL
  * for a uid that cannot have a limit or for no bytes; -EPERM and -ENOSPC for
  * what needs CAP_SYS_RESOURCE; -ESRCH if there is no limit to remove; -ENOMEM.
  */
@@ -61,7 +62,7 @@ static long set_mm_limits(uid_t uid, unsigned long mm_max)
 	privileged = capable(CAP_SYS_RESOURCE);
 	ret = change_limit(kuid, mm_max, privileged);
 	if (ret >= 0)
-		log_table(privileged);
+		log_change(kuid, privileged);
 	return ret;
 }
 
@@ -74,8 +75,7 @@ static int __init set_mm_limits_init(void)
 {
 	int ret;
 
-	ratelimit_set_flags(&log_privileged, RATELIMIT_MSG_ON_RELEASE);
-	ratelimit_set_flags(&log_others, RATELIMIT_MSG_ON_RELEASE);
+	ratelimit_set_flags(&log_table, RATELIMIT_MSG_ON_RELEASE);
 
 	ret = mm_syscall_register(MM_SYSCALL_SET_LIMITS, &set_mm_limits_syscall);
 	if (ret)
