@@ -65,7 +65,7 @@ class FakeGuest:
         return ShellResult(tuple(argv), 0, self.answer(command), "", 0.0)
 
     def answer(self, command: str) -> str:
-        base = {"unpatched": 2000.0, "patched": 2001.0, "memcg": 2600.0, "scan": 3000.0}
+        base = {"unpatched": 2000.0, "patched": 2001.0, "memcg": 2600.0}
         if command == "dmesg":
             return "\n".join(KILL.format(rss=4096000 + 4096 * pages) for pages in (1, 7))
         if "breach" in command:
@@ -91,7 +91,7 @@ def by_name(plan: Plan, found: Measurements) -> dict[str, Figure]:
 
 def test_the_plan_is_whole() -> None:
     plan = load_plan(PLAN, layout=LAYOUT, quick=False)
-    assert {"unpatched", "empty", "other", "limited", "near", "memcg", "scan"} <= {
+    assert {"unpatched", "empty", "other", "limited", "near", "memcg"} <= {
         variant.name for variant in plan.variants
     }
     assert all(config.is_file() for kernel in plan.kernels.values() for config in kernel.configs)
@@ -102,7 +102,7 @@ def test_the_plan_is_whole() -> None:
 def test_quick_keeps_the_main_figures() -> None:
     plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     assert {variant.name for variant in plan.variants} == {
-        "unpatched", "empty", "other", "limited", "near", "memcg", "scan",
+        "unpatched", "empty", "other", "limited", "near", "memcg",
     }  # fmt: skip
     assert all(variant.processes == (10,) for variant in plan.variants)
 
@@ -144,7 +144,7 @@ def test_the_program_is_understood() -> None:
 def test_every_kernel_is_booted_twice_and_warmed_up() -> None:
     plan = load_plan(PLAN, layout=LAYOUT, quick=True)
     _, log = run(plan)
-    for kernel in ("unpatched", "patched", "memcg", "scan"):
+    for kernel in ("unpatched", "patched", "memcg"):
         assert log.count(f"{kernel}: sh -c /data/local/tmp/mm_bench -r 3 page") == 2
 
 
@@ -156,7 +156,6 @@ def test_figures_are_over_the_unpatched_kernel() -> None:
     assert named["page.empty"].value == 1.0
     assert named["page.near"].value == 1.0
     assert named["page.memcg"].value == 600.0
-    assert named["page.scan"].value == 1000.0
     assert named["page.limited"].met is True
     assert named["kill.latency.own.10"].value == 2000.0
     assert named["overshoot.1cpu"].value == 7.0
@@ -206,7 +205,7 @@ def test_a_guest_that_fails_ends_the_others() -> None:
 
     class Failing(FakeGuest):
         def answer(self, command: str) -> str:
-            if self.how.kernel == "scan":
+            if self.how.kernel == "memcg":
                 raise HarnessError("mm_bench ended with 1")
             return super().answer(command)
 
