@@ -23,6 +23,7 @@ from typing import Any
 
 import pexpect
 
+from harness.crash import explain
 from harness.errors import GuestCrash, HarnessError
 from harness.process import with_parent
 from harness.splat import Scanner, Splat
@@ -169,7 +170,12 @@ class Console:
             self._kill()
 
     def report(self) -> tuple[str, ...]:
-        """The last lines, the one that says what happened among them."""
+        """What explains the crash, else the last lines, the headline among them."""
+        if self._fatal is not None:
+            with self._changed:
+                lines = explain(self._lines, self._fatal.line_number)
+            if lines:
+                return lines
         lines = self.tail()
         if self._fatal is not None and self._fatal.line not in (line.rstrip() for line in lines):
             lines = (self._fatal.line, "...", *lines[-(TAIL_LINES - 2) :])
