@@ -124,7 +124,7 @@ def patch_source(
 
 
 def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layout) -> Programs:
-    """userspace/ and guest/adbd, for this kernel's board and headers."""
+    """userspace/ and guest/, for this kernel's board and headers."""
     with ui.stage("programs") as stage:
         compiled = programs.build(ProgramsRequest.of(kernel, ndk=ndk), layout=layout, stage=stage)
         stage.note(f"{len(compiled.files)} programs")
@@ -134,13 +134,14 @@ def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layo
 def make_rootfs(
     request: PrepareRequest, kernel: KernelBuild, compiled: Programs, *, layout: Layout
 ) -> Initramfs:
-    """The initramfs: busybox, our init and our adbd."""
+    """The initramfs: busybox, our init, adbd and su."""
     busybox = fetch_busybox(request.target.board, request.busybox, layout=layout)
     with ui.stage("rootfs") as stage:
         initramfs = rootfs.make(
             RootfsRequest(
                 busybox=busybox,
                 adbd=compiled.adbd,
+                su=compiled.su,
                 guest_dir=layout.root / "guest",
                 out=compiled.directory.parent / "initramfs.cpio",
             )
