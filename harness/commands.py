@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from harness import compiler, lint, patch, pipeline, process, qemu, sdk, ui
+from harness import compiler, kmsg, lint, patch, pipeline, process, qemu, sdk, ui
 from harness import doctor as doctor_module
 from harness.accel import PROOF_SECONDS, Accel, choose
 from harness.bench import show
@@ -37,7 +38,7 @@ from harness.patch import PatchRequest
 from harness.pipeline import Prepared, PrepareRequest
 from harness.qemu import BootRequest
 from harness.report import Report, RunInfo, write_junit, write_results, write_text
-from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
+from harness.run import COMMAND_TIMEOUT_S, GUEST_DIR, PolicyBuild, exit_code, run_cases
 from harness.scenario import load_scenarios, select_cases
 from harness.start import DeviceOptions, Emulator, start
 from harness.ui import Stage
@@ -46,6 +47,8 @@ from harness.ui import Stage
 # Android emulator with its classic engine.
 GOLDFISH_SRC = "GOLDFISH_SRC"
 CLASSIC_EMULATOR = "CLASSIC_EMULATOR"
+
+KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,18 +392,59 @@ def execute(
     """Boot, push, run one command; its output is passed on and its exit code returned."""
     if not argv:
         raise HarnessError("exec: no command given", hint="./run exec -- COMMAND ARGUMENT…")
-    lost = [path for path in push if not path.is_file()]
-    if lost:
-        raise HarnessError(f"--push: there is no file {lost[0]}")
+    _check_push(push)
     emulator = selection.find_emulator(layout=layout)
     prepared = _prepare_one(selection, policy, layout=layout)
+    _check_push(push, taken=prepared)
     accel = accelerate(selection, prepared, layout=layout)
     with closing(_start(prepared, accel, emulator, layout=layout)) as device:
         equip(device, prepared, extra=push)
-        result = device.shell(argv, timeout=timeout, user=user)
-    sys.stdout.write(result.stdout)
-    sys.stderr.write(result.stderr)
-    return result.returncode
+        status = device.pipe(argv, timeout=timeout, user=user)
+        if status == KILLED:
+            _say_who_killed(device)
+    return status
+
+
+def _check_push(push: Sequence[Path], *, taken: Prepared | None = None) -> None:
+    """Raise HarnessError on a file that cannot be pushed, or that would hide another."""
+    ours: set[str] = set()
+    if taken is not None:
+        ours = {*taken.programs.files, *(module.name for module in taken.kernel.modules)}
+    named: dict[str, Path] = {}
+    for path in push:
+        if path.is_dir():
+            raise HarnessError(f"--push: {path} is a folder", hint="push its files, or an archive")
+        if not path.is_file():
+            kind = "is not a regular file" if path.exists() else "is not there"
+            raise HarnessError(f"--push: the file {path} {kind}")
+        if not os.access(path, os.R_OK):
+            raise HarnessError(f"--push: the file {path} may not be read")
+        other = named.setdefault(path.name, path)
+        if not other.samefile(path):
+            raise HarnessError(
+                f"--push: {other} and {path} would have the same name in the guest",
+                hint=f"all files go to {GUEST_DIR}: rename one of them",
+            )
+        if path.name in ours:
+            raise HarnessError(
+                f"--push: {path} has the name of a file of ours in {GUEST_DIR}",
+                hint="rename it",
+            )
+
+
+def _say_who_killed(device: Device) -> None:
+    """One line for a command that was killed by a limit, or by another killer of the kernel.
+
+    The guest has just been booted: what its log tells is about this command.
+    """
+    lines = device.shell(["dmesg"], timeout=COMMAND_TIMEOUT_S, urgent=True).stdout.splitlines()
+    for event in reversed(kmsg.parse(lines)):
+        if isinstance(event, kmsg.KillEvent):
+            ui.verbatim(f"killed by its user's limit: {kmsg.text(lines[event.line])}")
+            return
+        if isinstance(event, kmsg.OtherKillEvent):
+            ui.verbatim(f"killed by the {event.killer}: {kmsg.text(lines[event.line])}")
+            return
 
 
 def emulator_test(

@@ -98,7 +98,11 @@ def test_build_then_nothing_to_do(checkout: Checkout) -> None:
         (["test", "--only=x"], ["unknown part 'x'", "lint, unit, emulator"]),
         (["boot", "--accel=xen"], ["unknown accelerator 'xen'", "auto, kvm, tcg"]),
         (["exec"], ["no command given"]),
-        (["exec", "--push=nowhere", "--", "true"], ["there is no file", "nowhere"]),
+        (["exec", "--push=nowhere", "--", "true"], ["nowhere is not there"]),
+        (["exec", "--push=~nobody-like-this", "--", "true"], ["~nobody-like-this is not there"]),
+        (["exec", "--push=.", "--", "true"], ["is a folder"]),
+        (["exec", "--push=/dev/null", "--", "true"], ["/dev/null is not a regular file"]),
+        (["--help", "nonsense"], ["nonsense", "--list"]),
         (["build", "--no-such-option"], ["--no-such-option", "--list"]),
         (["nonsense"], ["nonsense", "--list"]),
     ],
@@ -111,6 +115,41 @@ def test_wrong_words_exit_2_with_one_clear_error(
     assert "Traceback" not in result.stderr
     for text in shown:
         assert text in result.stderr
+
+
+def test_files_that_would_hide_one_another_are_refused_before_anything_is_done(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    write(tmp_path, {"a/same": "1", "b/same": "2", "play": "x"})
+    write(checkout.layout.root, {"guest/init": "#!/bin/sh\n"})
+    words = ["exec", source(checkout), "--push=a/same"]
+    result = invoke(checkout, *words, "--push=b/same", "--", "true")
+    assert result.returncode == 2
+    assert "a/same and" in result.stderr and "would have the same name" in result.stderr
+    assert not checkout.layout.build.exists()
+    result = invoke(checkout, *words, f"--push={tmp_path}/a/same", "--push=play", "--", "true")
+    assert result.returncode == 2
+    assert "play has the name of a file of ours" in result.stderr
+    assert not (checkout.layout.build / "runs").exists()
+
+
+@pytest.mark.parametrize("task", [["--list"], ["--help", "exec"], ["doctor"], ["build"]])
+@pytest.mark.parametrize("end", [">&-", "<&- >&- 2>&-", "| head -n 1", ">/dev/full"])
+def test_no_task_minds_where_its_output_goes(checkout: Checkout, task: list[str], end: str) -> None:
+    words = [*task, source(checkout)] if task == ["build"] else task
+    plain = invoke(checkout, *words).returncode
+    shell = ["bash", "-o", "pipefail", "-c", f'"$@" {end}', "bash", *command(*words)]
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    result = subprocess.run(
+        shell,
+        cwd=checkout.layout.root,
+        capture_output=True,
+        env={**os.environ, **ascii_only},
+        check=False,
+    )
+    assert b"Traceback" not in result.stderr
+    assert b"internal error" not in result.stderr
+    assert result.returncode == (2 if end == ">/dev/full" else plain), result.stderr
 
 
 def test_another_toolchain_builds_the_kernel(checkout: Checkout) -> None:
