@@ -115,7 +115,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A folder of tests/ and the kernel that it is run for.
+    """A folder of tests/, pytest's options for it, and the kernel that it is run for.
 
     Without ``always``, it is run only when it is named.  ``source`` and ``emulator``
     name the variables that hold the kernel's source and the Android emulator, where
@@ -123,6 +123,7 @@ class Part:
     """
 
     folder: str
+    options: tuple[str, ...] = ()
     selection: Selection = Selection()
     always: bool = True
     source: str | None = None
@@ -136,7 +137,8 @@ class Part:
 
 
 TEST_PARTS = {
-    "unit": Part(folder="unit"),
+    # Side by side; by files, which share what they have compiled.
+    "unit": Part(folder="unit", options=("--numprocesses=auto", "--dist=loadfile")),
     "emulator": Part(folder="emulator"),
     "x86_64": Part(folder="emulator", selection=Selection(arch="x86_64")),
     "goldfish": Part(
@@ -323,7 +325,7 @@ def _pytest(part: Part, *, layout: Layout) -> bool:
     if part.emulator is not None:
         on = replace(selection.on, emulator=_path_in(part.emulator))
         selection = replace(selection, on=on)
-    command = [sys.executable, "-m", "pytest", str(folder)]
+    command = [sys.executable, "-m", "pytest", *part.options, str(folder)]
     return process.passthrough(command, cwd=layout.root, env=selection.environment) == 0
 
 

@@ -177,6 +177,18 @@ def test_a_line_without_its_source_is_said_not_to_be_tested(
     assert invoke(checkout, "test", "--only=goldfish").returncode == 1
 
 
+def test_a_bare_pytest_boots_nothing() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    folders = set(re.findall(r"^(tests/\w+)/", found.stdout, re.MULTILINE))
+    assert folders == {"tests/unit"}, found.stderr
+
+
 def test_debug_shows_the_traceback(checkout: Checkout) -> None:
     assert "Traceback" in invoke(checkout, "--debug", "build", "--policy=x").stderr
 
