@@ -117,7 +117,7 @@ class AdbServer:
     def client(self) -> AdbClient:
         """A client of adbutils for this server."""
         # adbutils starts a server at the default port where it finds none.
-        os.environ.setdefault("ADBUTILS_ADB_PATH", "false")
+        os.environ["ADBUTILS_ADB_PATH"] = "false"
         from adbutils import AdbClient
 
         return AdbClient(host="127.0.0.1", port=self.port, socket_timeout=STALL_SECONDS)
@@ -131,7 +131,9 @@ class AdbServer:
         folder = str(self._folder)
         return subprocess.Popen(
             process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
-            env={**os.environ, **NOTHING_BY_ITSELF, "HOME": folder, "ANDROID_USER_HOME": folder},
+            env=process.environment(
+                {**NOTHING_BY_ITSELF, "HOME": folder, "ANDROID_USER_HOME": folder}
+            ),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -326,7 +326,18 @@ def _pytest(part: Part, *, layout: Layout) -> bool:
         on = replace(selection.on, emulator=_path_in(part.emulator))
         selection = replace(selection, on=on)
     command = [sys.executable, "-m", "pytest", *part.options, str(folder)]
-    return process.passthrough(command, cwd=layout.root, env=selection.environment) == 0
+    env = {**_asked_for(), **selection.environment}
+    return process.passthrough(command, cwd=layout.root, env=env) == 0
+
+
+def _asked_for() -> dict[str, str]:
+    """The variables that are said, somewhere, to be for us."""
+    names = (GOLDFISH_SRC, CLASSIC_EMULATOR, *sdk.SDK_VARIABLES)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or name.startswith("MMLIMITS_")
+    }
 
 
 def _path_in(variable: str) -> str:

@@ -25,7 +25,7 @@ import pexpect
 
 from harness.crash import explain
 from harness.errors import GuestCrash, HarnessError
-from harness.process import with_parent
+from harness.process import environment, with_parent
 from harness.splat import Scanner, Splat
 
 TAIL_LINES = 20
@@ -54,7 +54,7 @@ class Console:
     ) -> None:
         """Start ``argv``; its output goes to the file ``log`` and to the scanner.
 
-        ``env`` is added to our environment.  A line that matches ``halted`` says that
+        ``env`` is added to the usual environment.  A line that matches ``halted`` says that
         the guest has switched itself off; the emulator, which may stay, is then ended.
         """
         words = with_parent(argv)
@@ -83,7 +83,7 @@ class Console:
                 list(words[1:]),
                 timeout=None,
                 echo=False,
-                env={**os.environ, **(env or {})},
+                env=environment(env),
             )
         except pexpect.ExceptionPexpect as error:
             self._stream.close()

@@ -385,7 +385,9 @@ def extract_from_deb(deb: Path, member: str, dest: Path) -> Path:
     part = dest.with_name(dest.name + ".part")
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     try:
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as unpacker:
+        with subprocess.Popen(
+            command, env=process.environment(), stdout=subprocess.PIPE
+        ) as unpacker:
             try:
                 found = _copy_member(unpacker.stdout, member, part)
             finally:

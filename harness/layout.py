@@ -27,4 +27,6 @@ class Layout:
         root = Path(__file__).resolve().parent.parent
         xdg = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         cache = Path(os.environ.get("MMLIMITS_CACHE") or Path(xdg) / "user-mm-limits")
+        # Relative to where the user is: ./run has changed to the checkout.
+        cache = Path(os.environ.get("MMLIMITS_CWD") or ".") / cache
         return cls(root=root, build=root / "build", cache=cache)

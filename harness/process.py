@@ -30,6 +30,25 @@ TAIL_LINES = 20
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 
+# What a child gets of our environment: where things are, who the user is, how the
+# network is reached.  All else may change what a tool does: ARCH, CC and MAKEFLAGS,
+# TAR_OPTIONS, GIT_DIR, ADB_*, CCACHE_*, LC_* and others that nobody can list.
+_KEPT = (
+    "PATH HOME USER LOGNAME SHELL TMPDIR TERM COLORTERM NO_COLOR DISPLAY XAUTHORITY "
+    "WAYLAND_DISPLAY LD_LIBRARY_PATH SSH_AUTH_SOCK SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "
+    "CURL_CA_BUNDLE XDG_CACHE_HOME XDG_RUNTIME_DIR http_proxy https_proxy ftp_proxy all_proxy "
+    "no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY"
+)
+KEPT = frozenset(_KEPT.split())
+LOCALE = "C.UTF-8"
+
+
+def environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every child of ours: what is KEPT, one locale, and ``added``."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT}
+    return {**kept, "LC_ALL": LOCALE, **(added or {})}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Completed:
     """What a command did: its exit status (negative: signal) and merged output."""
@@ -52,7 +71,7 @@ def run(
 ) -> Completed:
     """Run a command to its end, stdout and stderr merged and read line by line.
 
-    ``env`` is added to ours; ``log`` receives the output as it comes; ``what``
+    ``env`` is added to the usual (environment()); ``log`` receives the output as it comes; ``what``
     names the job in errors.  With ``check`` a failure is a HarnessError that
     shows the last lines; without, the caller judges ``returncode``.
     """
@@ -86,14 +105,12 @@ def passthrough(
 ) -> int:
     """Run a command on our own terminal and streams; returns its exit status.
 
-    ``env`` is added to ours.  It stays in our process group, so that Ctrl-C reaches
+    ``env`` is added to the usual.  It stays in our process group, so that Ctrl-C reaches
     it as it reaches us.
     """
     words = [str(word) for word in argv]
     require(words[0])
-    with subprocess.Popen(
-        with_parent(words), cwd=cwd, env={**os.environ, **(env or {})}
-    ) as process:
+    with subprocess.Popen(with_parent(words), cwd=cwd, env=environment(env)) as process:
         try:
             return process.wait()
         except BaseException:
@@ -136,7 +153,7 @@ def child(
         process = subprocess.Popen(
             with_parent(argv),
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env=environment(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -29,8 +29,11 @@ def execute(*argv: str, user: str | None = None, push: list[Path] | None = None)
 
 
 def test_what_is_pushed_and_printed_arrives_as_it_is(
-    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Variables of the user's are for the user's adb.
+    for name in ("ADB_TRACE", "ANDROID_SERIAL", "ANDROID_ADB_SERVER_PORT", "ADB_SERVER_SOCKET"):
+        monkeypatch.setenv(name, "nonsense")
     data = bytes(range(256)) * 1000
     (tmp_path / "some data").write_bytes(data)
     assert execute("cat", "/data/local/tmp/some data", push=[tmp_path / "some data"]) == 0

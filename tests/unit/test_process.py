@@ -124,6 +124,18 @@ def test_child_of_a_killed_harness_is_ended(tmp_path: Path) -> None:
     wait_until_dead(pid)
 
 
+def test_children_get_only_what_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ARCH", "GIT_DIR", "LC_TIME", "LANGUAGE", "WHATEVER"):
+        monkeypatch.setenv(name, "nonsense")
+    monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
+    seen = process.run(["env"], what="test", env={"ARCH": "arm"}).output
+    assert "ARCH=arm" in seen
+    assert "https_proxy=http://proxy.example.org:3128" in seen
+    assert f"PATH={os.environ['PATH']}" in seen
+    assert "LC_ALL=C.UTF-8" in seen
+    assert not any("nonsense" in line for line in seen)
+
+
 def test_second_holder_of_a_lock_waits_and_says_so(tmp_path: Path) -> None:
     waited = threading.Event()
     order: list[str] = []

@@ -189,6 +189,53 @@ def test_a_bare_pytest_boots_nothing() -> None:
     assert folders == {"tests/unit"}, found.stderr
 
 
+NONSENSE = {
+    **dict.fromkeys(("ARCH", "CROSS_COMPILE", "CC", "HOSTCC", "LLVM", "O", "V"), "nonsense"),
+    **dict.fromkeys(("KBUILD_OUTPUT", "KBUILD_SRC", "KCFLAGS", "KCONFIG_CONFIG"), "/nonsense"),
+    **dict.fromkeys(("CFLAGS", "CPATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX"), "/nonsense"),
+    **dict.fromkeys(("MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS"), "--nonsense"),
+    **dict.fromkeys(("CCACHE_DIR", "CCACHE_PREFIX", "CCACHE_DISABLE"), "nonsense"),
+    **dict.fromkeys(("TAR_OPTIONS", "GREP_OPTIONS", "XZ_OPT", "GZIP", "UNZIP"), "--nonsense"),
+    **dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CONFIG"), "/nonsense"),
+    **dict.fromkeys(("ADB_TRACE", "ADB_VENDOR_KEYS", "ADB_SERVER_SOCKET"), "nonsense"),
+    **dict.fromkeys(("ANDROID_SERIAL", "ANDROID_ADB_SERVER_PORT", "ADBUTILS_ADB_PATH"), "9"),
+    **dict.fromkeys(("LC_MESSAGES", "LANG", "LANGUAGE"), "nonsense"),
+    **dict.fromkeys(("POSIXLY_CORRECT", "PATCH_GET", "BASH_ENV", "ENV", "PERL5OPT"), "1"),
+}
+
+
+@pytest.mark.parametrize("kind", ["tree", "tarball", "repository"])
+def test_variables_of_the_user_change_nothing(checkout: Checkout, kind: str) -> None:
+    given = source(checkout)
+    if kind == "tarball":
+        given = f"--source={checkout.tarball()}"
+    if kind == "repository":
+        git = ["git", "-C", str(checkout.kernel), "-c", "user.name=t", "-c", "user.email=t@t"]
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+            subprocess.run([*git, *words], check=True)
+        given = f"--source=file://{checkout.kernel}"
+    checkout.add_patch("0001.patch", {"mm/oom_kill.c": ("kill\n", "more\n")})
+
+    def build(environment: dict[str, str]) -> str:
+        done = subprocess.run(
+            command("build", "--policy=rss", given),
+            cwd=checkout.layout.root,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = build(NONSENSE)
+    (made,) = checkout.layout.build.glob("*/src/out-arm-virt/made")
+    before = made.read_text()
+    assert build({}) == first
+    assert build(NONSENSE) == first
+    assert made.read_text() == before
+
+
 def test_debug_shows_the_traceback(checkout: Checkout) -> None:
     assert "Traceback" in invoke(checkout, "--debug", "build", "--policy=x").stderr
 
