@@ -129,7 +129,7 @@ class AdbServer:
 
     def _spawn(self) -> subprocess.Popen[str]:
         folder = str(self._folder)
-        return subprocess.Popen(
+        server = subprocess.Popen(
             process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
             env=process.environment(
                 {**NOTHING_BY_ITSELF, "HOME": folder, "ANDROID_USER_HOME": folder}
@@ -140,6 +140,8 @@ class AdbServer:
             start_new_session=True,
             text=True,
         )
+        process.watch(server.pid)
+        return server
 
     def _started(self) -> bool:
         """Wait until it listens; False if it ended, its port having been taken say."""

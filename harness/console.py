@@ -25,7 +25,7 @@ import pexpect
 
 from harness.crash import explain
 from harness.errors import GuestCrash, HarnessError
-from harness.process import environment, with_parent
+from harness.process import environment, forget, watch, with_parent
 from harness.splat import Scanner, Splat
 
 TAIL_LINES = 20
@@ -90,6 +90,7 @@ class Console:
             raise HarnessError(
                 f"cannot start {argv[0]}: {error}", hint="`./run doctor` says what is missing"
             ) from error
+        watch(self.pid)
         self._child.delaybeforesend = None
         self._reader = threading.Thread(target=self._read, name="console", daemon=True)
         self._reader.start()
@@ -231,6 +232,7 @@ class Console:
     def _reap(self) -> None:
         """Learn how it ended; whoever has left the console has nothing more to say."""
         self._kill()
+        forget(self.pid)
         with suppress(pexpect.ExceptionPexpect):
             self._child.wait()
 

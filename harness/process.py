@@ -2,8 +2,8 @@
 """Running other programs so that none of them outlives us.
 
 Each child gets a process group of its own.  Whatever ends the wait - Ctrl-C, an
-exception, the child itself - the whole group is gone afterwards; a child whose
-parent is killed outright gets a signal from the kernel.
+exception, the child itself - the whole group is gone afterwards.  If we are killed
+outright, the kernel sends the child a signal, and a guard ends the whole group.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -143,6 +143,65 @@ def disk_full(what: str, *, path: Path | None = None) -> HarnessError:
     )
 
 
+# Reads which groups begin (+) and end (-), and when we are gone ends what is left: first
+# politely, since make and gcc then remove what they have half written.
+_GUARD = """
+trap '' HUP INT TERM
+groups=
+while read -r sign group; do
+	left=
+	for one in $groups; do
+		[ "$one" = "$group" ] || left="$left $one"
+	done
+	groups=$left
+	[ "$sign" = - ] || groups="$groups $group"
+done
+for group in $groups; do kill -s TERM -- "-$group"; done
+[ -z "$groups" ] || sleep {grace}
+for group in $groups; do kill -s KILL -- "-$group"; done
+"""
+
+
+class _Guard:
+    """A process that outlives us by moments; one for all children, started with the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def tell(self, sign: str, group: int) -> None:
+        with self._lock:
+            if self._process is None:
+                self._process = self._start()
+            assert self._process.stdin is not None
+            # Without a guard, killed by somebody, there is still the kernel's signal.
+            with suppress(BrokenPipeError):
+                os.write(self._process.stdin.fileno(), f"{sign} {group}\n".encode())
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["sh", "-c", _GUARD.format(grace=TERM_GRACE_SECONDS)],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+_guard = _Guard()
+
+
+def watch(group: int) -> None:
+    """Have a child's process group ended if we are killed outright."""
+    _guard.tell("+", group)
+
+
+def forget(group: int) -> None:
+    """The group is gone; its number may be given to others."""
+    _guard.tell("-", group)
+
+
 @contextmanager
 def child(
     argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
@@ -162,6 +221,7 @@ def child(
             start_new_session=True,
         )
     try:
+        watch(process.pid)
         for number in held:
             signal.raise_signal(number)
         yield process
@@ -204,6 +264,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGTERM)
         _exited(process, timeout=TERM_GRACE_SECONDS)
     os.killpg(process.pid, signal.SIGKILL)
+    forget(process.pid)
     process.wait()
 
 

@@ -124,6 +124,28 @@ def test_child_of_a_killed_harness_is_ended(tmp_path: Path) -> None:
     wait_until_dead(pid)
 
 
+def test_what_a_child_of_a_killed_harness_has_started_is_ended_too(tmp_path: Path) -> None:
+    """A grandchild that ignores all but SIGKILL, and whose parent is gone."""
+    pid_file = tmp_path / "pid"
+    script = f"trap '' TERM HUP; sh -c 'echo $$ >{pid_file}; exec sleep 60' & exec sleep 61"
+    code = f"from harness import process; process.run(['sh', '-c', {script!r}], what='test')"
+    harness = subprocess.Popen([sys.executable, "-c", code])
+    pid = read_pid(pid_file)
+    harness.kill()
+    harness.wait()
+    wait_until_dead(pid)
+
+
+def test_the_guard_ends_with_us(tmp_path: Path) -> None:
+    code = (
+        "from harness import process\n"
+        "process.run(['true'], what='test')\n"
+        "print(process._guard._process.pid)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    wait_until_dead(int(done.stdout))
+
+
 def test_children_get_only_what_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ARCH", "GIT_DIR", "LC_TIME", "LANGUAGE", "WHATEVER"):
         monkeypatch.setenv(name, "nonsense")
