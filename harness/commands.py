@@ -28,6 +28,7 @@ from harness.bench.measure import Boot, Measurements, measure
 from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
 from harness.build import KernelBuild
+from harness.cache import LOCK, changing
 from harness.device import Device
 from harness.emulated import EmulatedDevice
 from harness.errors import ExitCode, HarnessError
@@ -347,18 +348,28 @@ def _path_in(variable: str) -> str:
 
 def clean(*, cache: bool, layout: Layout) -> None:
     """Remove what was built, and with ``cache`` what was downloaded; say what went."""
-    folders = [layout.build, *([layout.cache] if cache else [])]
-    there = [folder for folder in folders if folder.exists()]
-    if there:
-        with pipeline.exclusive(layout):
-            for folder in there:
-                ui.say(f"removed {folder} ({_megabytes(folder):.0f} MB)")
-                shutil.rmtree(folder)
-    for folder in folders:
-        if folder not in there:
-            ui.say(f"nothing to remove in {folder}")
+    with pipeline.unused(layout):
+        _remove(layout.build, but=(pipeline.WORK_LOCK, pipeline.USE_LOCK))
+    if cache:
+        with changing(layout):
+            _remove(layout.cache, but=(LOCK,))
     if not cache:
         ui.say(f"kept the downloads and compiled objects in {layout.cache} (--cache removes them)")
+
+
+def _remove(folder: Path, *, but: Sequence[str]) -> None:
+    """Remove what is in a folder, but not the locks: somebody may wait for them."""
+    there = [path for path in folder.iterdir() if path.name not in but]
+    if not there:
+        ui.say(f"nothing to remove in {folder}")
+        return
+    size = sum(map(_megabytes, there))
+    for path in there:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    ui.say(f"removed {folder} ({size:.0f} MB)")
 
 
 def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
@@ -669,5 +680,5 @@ def _push(
             raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
 
 
-def _megabytes(folder: Path) -> float:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6
+def _megabytes(top: Path) -> float:
+    return sum(path.lstat().st_size for path in (top, *top.rglob("*")) if not path.is_dir()) / 1e6

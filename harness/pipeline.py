@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from harness import build, compiler, fetch, patch, process, programs, rootfs, ui
 from harness.build import BuildRequest, KernelBuild
@@ -150,10 +151,31 @@ def make_rootfs(
     return initramfs
 
 
+# What this run uses until it ends: the kernels and programs in build/, that is.
+_in_use: dict[Path, IO[str]] = {}
+
+# The locks in build/; nothing removes them (process.lock()).
+WORK_LOCK, USE_LOCK = ".lock", ".use"
+
+
 @contextmanager
 def exclusive(layout: Layout) -> Iterator[None]:
     """One run at a time changes what is in build/; a second one waits and says so."""
-    lock = layout.build / ".lock"
+    use = layout.build / USE_LOCK
+    if use not in _in_use:
+        cleaning = "build/ is being removed: waiting for that to finish"
+        _in_use[use] = process.lock(use, shared=True, on_wait=lambda: ui.say(cleaning))
     waiting = "another run works in this checkout: waiting for it to finish"
-    with process.exclusive(lock, on_wait=lambda: ui.say(waiting)):
+    with process.exclusive(layout.build / WORK_LOCK, on_wait=lambda: ui.say(waiting)):
+        yield
+
+
+@contextmanager
+def unused(layout: Layout) -> Iterator[None]:
+    """Nobody uses build/: who does is waited for, who wants to waits."""
+    use = layout.build / USE_LOCK
+    if use in _in_use:
+        _in_use.pop(use).close()
+    waiting = "another run uses build/: waiting for it to finish"
+    with process.exclusive(use, on_wait=lambda: ui.say(waiting)):
         yield

@@ -306,14 +306,38 @@ def require(command: str, *, hint: str = "") -> str:
 @contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file; a second run of ours waits here and ``on_wait`` says so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with lock(path, on_wait=on_wait):
         yield
+
+
+def lock(path: Path, *, shared: bool = False, on_wait: Callable[[], None]) -> IO[str]:
+    """Take a lock file, alone or with others; it is held until the stream is closed.
+
+    Nobody of us removes a lock file: another run may wait for it while a third makes
+    a new one, and both would have it.  Should a user have removed it, we take the new.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        stream = path.open("a")
+        try:
+            try:
+                fcntl.flock(stream, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(stream, how)
+            if _is_at(stream, path):
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+
+
+def _is_at(stream: IO[str], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
 
 
 @contextmanager

@@ -173,3 +173,22 @@ def test_second_holder_of_a_lock_waits_and_says_so(tmp_path: Path) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_a_lock_that_somebody_has_removed_is_taken_anew(tmp_path: Path) -> None:
+    """Who waits for the old file and who makes a new one must not both have the lock."""
+    path = tmp_path / "lock"
+    waits = threading.Event()
+    second: list[bool] = []
+
+    def wait() -> None:
+        with process.exclusive(path, on_wait=waits.set):
+            second.append(path.exists())
+
+    with process.exclusive(path, on_wait=lambda: None):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waits.wait(5)
+        path.unlink()
+    thread.join()
+    assert second == [True]

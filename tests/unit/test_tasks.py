@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import process
 from tests.unit.fake_tree import Checkout, make_checkout, write
 from tests.unit.test_process import read_pid, wait_until_dead
 
@@ -256,11 +257,30 @@ def test_clean_says_what_it_removed(checkout: Checkout) -> None:
     result = invoke(checkout, "clean")
     assert f"removed {checkout.layout.build}" in result.stderr
     assert f"kept the downloads and compiled objects in {checkout.layout.cache}" in result.stderr
-    assert not checkout.layout.build.exists()
+    assert not (checkout.layout.build / "file").exists()
     result = invoke(checkout, "clean", "--cache")
     assert f"nothing to remove in {checkout.layout.build}" in result.stderr
     assert f"removed {checkout.layout.cache}" in result.stderr
-    assert not checkout.layout.cache.exists()
+    # But for the locks, which others may wait for.
+    assert [path.name for path in checkout.layout.cache.iterdir()] == [".lock"]
+    assert sorted(path.name for path in checkout.layout.build.iterdir()) == [".use"]
+
+
+def test_clean_waits_for_whoever_uses_what_it_removes(checkout: Checkout) -> None:
+    write(checkout.layout.build, {"kernel": "x"})
+    using = process.lock(checkout.layout.build / ".use", shared=True, on_wait=lambda: None)
+    with (
+        using,
+        subprocess.Popen(
+            command("clean"), cwd=checkout.layout.root, stderr=subprocess.PIPE, text=True
+        ) as cleaner,
+    ):
+        assert cleaner.stderr is not None
+        assert "another run uses build/: waiting" in cleaner.stderr.readline()
+        assert (checkout.layout.build / "kernel").exists()
+        using.close()
+        assert cleaner.wait(timeout=10) == 0
+    assert not (checkout.layout.build / "kernel").exists()
 
 
 def test_patch_says_where_the_tree_is(checkout: Checkout) -> None:
