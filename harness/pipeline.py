@@ -163,6 +163,8 @@ def exclusive(layout: Layout) -> Iterator[None]:
     """One run at a time changes what is in build/; a second one waits and says so."""
     use = layout.build / USE_LOCK
     if use not in _in_use:
+        if layout.is_elsewhere:
+            ui.say(f"what is built is in {layout.build}: make cannot work in {layout.root}")
         cleaning = "build/ is being removed: waiting for that to finish"
         _in_use[use] = process.lock(use, shared=True, on_wait=lambda: ui.say(cleaning))
     waiting = "another run works in this checkout: waiting for it to finish"

@@ -167,10 +167,10 @@ def test_sources_are_those_of_the_debian_release(tmp_path: Path) -> None:
                 "deb https://vendor.example/apt cloud-sdk-bookworm main\n"
             ),
             "apt/sources.list.d/debian.sources": (
-                "Types: deb\n# a comment\nURIs: http://deb.debian.org/debian\n"
+                "Types: deb\n# a comment\nURIs: http://mirror.example.org/debian\n"
                 "Suites: bookworm\n bookworm-updates\nComponents: main\n"
                 "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
-                "Types: deb\nURIs: http://deb.debian.org/debian-security\n"
+                "Types: deb\nURIs: http://mirror.example.org/debian-security\n"
                 "Suites: bookworm-security\nComponents: main\n\n"
                 "Types: deb\nURIs: https://node.example\nSuites: nodistro\nComponents: main\n\n"
                 "Enabled: no\nTypes: deb\nURIs: http://off\nSuites: bookworm\nComponents: main\n"
@@ -181,9 +181,9 @@ def test_sources_are_those_of_the_debian_release(tmp_path: Path) -> None:
     signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
     assert debian_sources(tmp_path) == [
         "deb [signed-by=/k.gpg] http://mirror/debian bookworm main",
-        f"deb {signed} http://deb.debian.org/debian bookworm main",
-        f"deb {signed} http://deb.debian.org/debian bookworm-updates main",
-        "deb http://deb.debian.org/debian-security bookworm-security main",
+        f"deb {signed} http://mirror.example.org/debian bookworm main",
+        f"deb {signed} http://mirror.example.org/debian bookworm-updates main",
+        "deb http://mirror.example.org/debian-security bookworm-security main",
     ]
 
 
