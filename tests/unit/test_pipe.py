@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -126,6 +127,16 @@ def test_what_was_printed_before_the_time_is_up_has_come(link: AdbLink, ends: En
         ends.run(link, "sh", "-c", "seq 100; sleep 60", timeout=1)
     assert ends.out.split() == [str(number).encode() for number in range(1, 101)]
     assert caught.value.details == ()
+
+
+def test_what_was_printed_before_an_interruption_has_come(link: AdbLink, ends: Ends) -> None:
+    interrupt = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ends.run(link, "sh", "-c", "echo printed; sleep 60")
+    assert time.monotonic() - started < 3
+    assert ends.out == b"printed\n"
 
 
 def test_a_reader_who_has_gone_ends_the_command_as_sigpipe_does(link: AdbLink, ends: Ends) -> None:
