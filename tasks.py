@@ -16,13 +16,21 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness import commands
+from harness import commands, streams
 from harness.accel import checked
-from harness.cli import caller_path, finish, guarded, misuse_exits_2, words_after_dashes
+from harness.cli import (
+    caller_file,
+    caller_path,
+    finish,
+    guarded,
+    misuse_exits_2,
+    words_after_dashes,
+)
 from harness.commands import Outputs, Selection
 from harness.layout import Layout
 from harness.start import DeviceOptions
 
+streams.prepare()
 misuse_exits_2()
 
 KERNEL = {
@@ -239,7 +247,7 @@ def exec_(
         words_after_dashes(),
         policy=policy,
         user=user,
-        push=[Path(caller_path(path) or path) for path in push or []],
+        push=[caller_file(path) for path in push or []],
         timeout=float(timeout),
         layout=Layout.default(),
     )

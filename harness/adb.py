@@ -23,11 +23,11 @@ from typing import IO, TYPE_CHECKING
 from harness import process
 from harness.device import ShellResult
 from harness.errors import HarnessError
+from harness.pipe import Outlet, Pipe
 from harness.rootfs import FIRST_APP_UID
 
 if TYPE_CHECKING:  # importing it takes longer than starting a task may
     from adbutils import AdbClient, AdbDevice
-    from adbutils._adb import AdbConnection
 
 START_SECONDS = 10.0
 # Somebody else may take a port between our look and adb's.
@@ -44,12 +44,17 @@ NOTHING_BY_ITSELF = {"ADB_EMU": "0", "ADB_USB": "0", "ADB_MDNS": "0"}
 # in the middle of a file: it unpacks and asserts what it has not received.
 BROKEN_SYNC = (OSError, EOFError, AssertionError, struct.error)
 
-# Frames of the shell protocol, version 2: what they hold.
-STDOUT, STDERR, EXIT = 1, 2, 3
-FRAME_HEADER_BYTES = 5
-
 # What the sync protocol allows for one piece of a file.
 PIECE_BYTES = 64 * 1024
+
+# The name of a service has its length before it, in four hexadecimal digits.
+MAX_SERVICE_BYTES = 0xFFFF
+
+# What STAT of the sync protocol answers: its name, mode, size and time.
+STAT_ANSWER = struct.Struct("<4sIII")
+
+# The sync protocol has seconds since 1970 in 32 bits: until 2106.
+MAX_MTIME = 0xFFFFFFFF
 
 
 def free_port() -> int:
@@ -74,8 +79,8 @@ def _listens(pid: int, port: int) -> bool:
 Su = Callable[[str, str], str]
 
 
-def su_busybox(user: str, command: str) -> str:
-    """As another user by busybox's su, which knows users by name."""
+def su_guest(user: str, command: str) -> str:
+    """As another user by our guest's su, which knows names and numbers."""
     return shlex.join(["su", user, "-c", f"exec {command}"])
 
 
@@ -112,7 +117,7 @@ class AdbServer:
     def client(self) -> AdbClient:
         """A client of adbutils for this server."""
         # adbutils starts a server at the default port where it finds none.
-        os.environ.setdefault("ADBUTILS_ADB_PATH", "false")
+        os.environ["ADBUTILS_ADB_PATH"] = "false"
         from adbutils import AdbClient
 
         return AdbClient(host="127.0.0.1", port=self.port, socket_timeout=STALL_SECONDS)
@@ -124,15 +129,19 @@ class AdbServer:
 
     def _spawn(self) -> subprocess.Popen[str]:
         folder = str(self._folder)
-        return subprocess.Popen(
+        server = subprocess.Popen(
             process.with_parent(["adb", "-P", str(self.port), "nodaemon", "server"]),
-            env={**os.environ, **NOTHING_BY_ITSELF, "HOME": folder, "ANDROID_USER_HOME": folder},
+            env=process.environment(
+                {**NOTHING_BY_ITSELF, "HOME": folder, "ANDROID_USER_HOME": folder}
+            ),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             text=True,
         )
+        process.watch(server.pid)
+        return server
 
     def _started(self) -> bool:
         """Wait until it listens; False if it ended, its port having been taken say."""
@@ -150,7 +159,7 @@ class AdbServer:
 class AdbLink:
     """One device, reached through a server."""
 
-    def __init__(self, server: AdbServer, serial: str, *, su: Su = su_busybox) -> None:
+    def __init__(self, server: AdbServer, serial: str, *, su: Su = su_guest) -> None:
         self.serial = serial
         self._su = su
         self._client = server.client()
@@ -191,31 +200,73 @@ class AdbLink:
                 f"adb root: {answer.strip()}", hint="take a system image without Google APIs"
             )
 
-    def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
-        """Run ``argv`` and wait for its end; seconds.
+    def answers(self, *, timeout: float) -> None:
+        """Ask the device's adbd itself for an answer; no program has to run for it.
+
+        Raises HarnessError or OSError if none comes within ``timeout`` seconds.
+        """
+        from adbutils import AdbError
+
+        try:
+            self._size("/", timeout=timeout)
+        except (AdbError, EOFError) as error:
+            raise ConnectionError(str(error)) from error
+
+    def shell(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        user: str | None = None,
+        urgent: bool = False,
+    ) -> ShellResult:
+        """Run ``argv``, its input empty, and wait for its end; seconds.
+
+        With ``urgent``, our guest's adbd runs it before all usual processes; others
+        do not know the word.
 
         Raises HarnessError when it takes longer, and OSError when the connection
         breaks.
         """
-        command = shlex.join(argv)
-        if user is not None:
-            command = self._su(user, command)
+        stdout, stderr = Outlet(), Outlet()
         started = time.monotonic()
-        output: dict[int, bytearray] = {STDOUT: bytearray(), STDERR: bytearray()}
-        try:
-            status = self._run(command, output, deadline=started + timeout)
-        except TimeoutError as error:
-            seen = _text(output[STDOUT]) + _text(output[STDERR])
-            raise HarnessError(
-                f"'{command}' did not end within {timeout:.0f} s in the guest",
-                details=seen.splitlines()[-10:],
-            ) from error
+        status = self._run(
+            self._command(argv, user),
+            options="v2,raw,urgent" if urgent else "v2,raw",
+            stdin=None,
+            stdout=stdout,
+            stderr=stderr,
+            timeout=timeout,
+        )
         return ShellResult(
             argv=tuple(argv),
             returncode=status,
-            stdout=_text(output[STDOUT]),
-            stderr=_text(output[STDERR]),
+            stdout=stdout.kept,
+            stderr=stderr.kept,
             seconds=time.monotonic() - started,
+        )
+
+    def pipe(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        user: str | None = None,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+    ) -> int:
+        """Run ``argv`` between three file descriptors; returns its exit status.
+
+        Raises as shell() does; what the command had printed by then has been passed
+        on.  Where nobody reads that any more, the status is that of SIGPIPE.
+        """
+        return self._run(
+            self._command(argv, user),
+            stdin=stdin,
+            stdout=Outlet(stdout),
+            stderr=Outlet(stderr),
+            timeout=timeout,
         )
 
     def push(self, local: Path, remote: str, *, mode: int) -> None:
@@ -225,7 +276,7 @@ class AdbLink:
         try:
             with local.open("rb") as file:
                 self._send(file, remote, mode=mode)
-            size = self._device().sync.stat(remote).size
+            size = self._size(remote)
         except (AdbError, *BROKEN_SYNC) as error:
             reason = _reason(error).removeprefix(f"{remote}: ")
             full = "the board's memory is -m in configs/kernels.toml"
@@ -266,12 +317,13 @@ class AdbLink:
         with self._device().open_transport(timeout=STALL_SECONDS) as connection:
             connection.send_command("sync:")
             connection.check_okay()
-            target = f"{remote},{stat.S_IFREG | mode}".encode()
+            target = os.fsencode(f"{remote},{stat.S_IFREG | mode}")
             connection.conn.sendall(_sync_header(b"SEND", len(target)) + target)
             while piece := file.read(PIECE_BYTES):
                 connection.conn.sendall(_sync_header(b"DATA", len(piece)) + piece)
             written = int(os.fstat(file.fileno()).st_mtime)
-            connection.conn.sendall(_sync_header(b"DONE", written))
+            mtime = min(max(written, 0), MAX_MTIME)
+            connection.conn.sendall(_sync_header(b"DONE", mtime))
             answer = connection.read_exact(4)
             length = int.from_bytes(connection.read_exact(4), "little")
             if answer != b"OKAY":
@@ -285,46 +337,56 @@ class AdbLink:
         except (AdbError, OSError) as error:
             return str(error)
 
-    def _run(self, command: str, output: dict[int, bytearray], *, deadline: float) -> int:
+    def _size(self, remote: str, *, timeout: float | None = None) -> int:
+        """Bytes of a file on the device.
+
+        adbutils' stat (2.12) has no names that are not UTF-8.
+        """
+        with self._device().open_transport(timeout=timeout or STALL_SECONDS) as connection:
+            connection.send_command("sync:")
+            connection.check_okay()
+            name = os.fsencode(remote)
+            connection.conn.sendall(_sync_header(b"STAT", len(name)) + name)
+            answer = STAT_ANSWER.unpack(connection.read_exact(STAT_ANSWER.size))
+            return int(answer[2])
+
+    def _command(self, argv: Sequence[str], user: str | None) -> str:
+        command = shlex.join(argv)
+        return command if user is None else self._su(user, command)
+
+    def _run(
+        self,
+        command: str,
+        *,
+        options: str = "v2,raw",
+        stdin: int | None,
+        stdout: Outlet,
+        stderr: Outlet,
+        timeout: float,
+    ) -> int:
         from adbutils import AdbError, AdbTimeout
 
+        service = os.fsencode(f"shell,{options}:{command}")
+        if len(service) > MAX_SERVICE_BYTES:
+            raise HarnessError(
+                f"the command is too long: {len(service)} bytes, and adb takes {MAX_SERVICE_BYTES}",
+                hint="put it into a file and push that",
+            )
+        deadline = time.monotonic() + timeout
+        patience = min(max(timeout, RETRY_SECONDS), STALL_SECONDS)
         try:
-            left = max(deadline - time.monotonic(), RETRY_SECONDS)
-            with self._device().open_transport(timeout=left) as connection:
-                connection.send_command(f"shell,v2,raw:{command}")
+            with self._device().open_transport(timeout=patience) as connection:
+                connection.conn.sendall(b"%04x" % len(service) + service)
                 connection.check_okay()
-                return _read_frames(connection, output, deadline=deadline)
-        except AdbTimeout as error:
-            raise TimeoutError from error
+                pipe = Pipe(connection.conn, stdin=stdin, stdout=stdout, stderr=stderr)
+                return pipe.run(deadline=deadline)
+        except (AdbTimeout, TimeoutError) as error:
+            raise HarnessError(
+                f"'{command}' did not end within {timeout:.0f} s in the guest",
+                details=(stdout.kept + stderr.kept).splitlines()[-10:],
+            ) from error
         except AdbError as error:
             raise ConnectionError(str(error)) from error
-
-
-def _read_frames(
-    connection: AdbConnection, output: dict[int, bytearray], *, deadline: float
-) -> int:
-    """Collect the output of a shell until its exit status; returns that."""
-    while True:
-        kind, *length = _exactly(connection, FRAME_HEADER_BYTES, deadline=deadline)
-        data = _exactly(connection, int.from_bytes(bytes(length), "little"), deadline=deadline)
-        if kind == EXIT:
-            return data[0]
-        if kind in output:
-            output[kind] += data
-
-
-def _exactly(connection: AdbConnection, count: int, *, deadline: float) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connection.conn.settimeout(left)
-        piece = connection.conn.recv(count - len(data))
-        if not piece:
-            raise ConnectionError("the device closed the connection")
-        data += piece
-    return bytes(data)
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
@@ -67,21 +68,27 @@ def guarded(task: Callable[P, T]) -> Callable[P, T]:
 def misuse_exits_2() -> None:
     """Wrong options exit 2, not invoke's 1: here 1 says that a scenario failed.
 
-    invoke (3.0) has no setting for it, so the parsing step of its one program
-    object is wrapped; tasks.py, which calls this, is loaded just before it runs.
+    invoke (3.0) has no setting for it, so the steps of its one program object that
+    come after tasks.py is loaded, which calls this, are wrapped.
     """
-    parse_tasks = program.parse_tasks
+    for name in ("parse_tasks", "parse_cleanup"):
+        # Setting an attribute that is a method is a type error.
+        setattr(program, name, _parsing(getattr(program, name)))
 
+
+def _parsing(step: Callable[[], None]) -> Callable[[], None]:
     def parse() -> None:
         try:
-            parse_tasks()
+            step()
         except ParseError as error:
             raise Exit(
                 f"{error}\n`./run --list` lists the tasks, `./run --help TASK` its options.",
                 code=int(ExitCode.HARNESS_ERROR),
             ) from error
+        except HarnessError as error:  # what is listed cannot be written
+            raise Exit(f"error: {error}", code=int(error.exit_code)) from error
 
-    setattr(program, "parse_tasks", parse)  # noqa: B010  (an assignment is a type error)
+    return parse
 
 
 def finish(code: int) -> None:
@@ -94,10 +101,18 @@ def caller_path(path: str | None) -> str | None:
     """A path as the user meant it: ./run changes to the checkout, the user did not."""
     if path is None or "://" in path:
         return path
-    folder = Path(os.environ.get("MMLIMITS_CWD") or Path.cwd())
-    absolute = folder / Path(path).expanduser()
+    absolute = caller_file(path)
     # A git address such as host:path names no local file and stays as it is.
     return path if ":" in path and not absolute.exists() else str(absolute)
+
+
+def caller_file(path: str) -> Path:
+    """A file as the user meant it, whatever its name looks like."""
+    folder = Path(os.environ.get("MMLIMITS_CWD") or Path.cwd())
+    if not (folder / path).exists():
+        with suppress(RuntimeError):  # there is no such user
+            return folder / Path(path).expanduser()
+    return folder / path
 
 
 def words_after_dashes() -> list[str]:

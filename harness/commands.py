@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from harness import compiler, lint, patch, pipeline, process, qemu, sdk, ui
+from harness import compiler, kmsg, lint, patch, pipeline, process, qemu, sdk, ui
 from harness import doctor as doctor_module
 from harness.accel import PROOF_SECONDS, Accel, choose
 from harness.bench import show
@@ -27,6 +28,7 @@ from harness.bench.measure import Boot, Measurements, measure
 from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
 from harness.build import KernelBuild
+from harness.cache import LOCK, changing
 from harness.device import Device
 from harness.emulated import EmulatedDevice
 from harness.errors import ExitCode, HarnessError
@@ -37,7 +39,7 @@ from harness.patch import PatchRequest
 from harness.pipeline import Prepared, PrepareRequest
 from harness.qemu import BootRequest
 from harness.report import Report, RunInfo, write_junit, write_results, write_text
-from harness.run import GUEST_DIR, PolicyBuild, exit_code, run_cases
+from harness.run import COMMAND_TIMEOUT_S, GUEST_DIR, PolicyBuild, exit_code, run_cases
 from harness.scenario import load_scenarios, select_cases
 from harness.start import DeviceOptions, Emulator, start
 from harness.ui import Stage
@@ -51,6 +53,8 @@ CLASSIC_EMULATOR = "CLASSIC_EMULATOR"
 STRESS_SCENARIOS = ("stress", "fuzz")
 STRESS_POLICIES = ("rss",)
 STRESS_CPUS = 4
+
+KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A folder of tests/ and the kernel that it is run for.
+    """A folder of tests/, pytest's options for it, and the kernel that it is run for.
 
     Without ``always``, it is run only when it is named.  ``source`` and ``emulator``
     name the variables that hold the kernel's source and the Android emulator, where
@@ -125,6 +129,7 @@ class Part:
     """
 
     folder: str
+    options: tuple[str, ...] = ()
     selection: Selection = Selection()
     always: bool = True
     source: str | None = None
@@ -138,7 +143,8 @@ class Part:
 
 
 TEST_PARTS = {
-    "unit": Part(folder="unit"),
+    # Side by side; by files, which share what they have compiled.
+    "unit": Part(folder="unit", options=("--numprocesses=auto", "--dist=loadfile")),
     "emulator": Part(folder="emulator"),
     "x86_64": Part(folder="emulator", selection=Selection(arch="x86_64")),
     "goldfish": Part(
@@ -325,8 +331,19 @@ def _pytest(part: Part, *, layout: Layout) -> bool:
     if part.emulator is not None:
         on = replace(selection.on, emulator=_path_in(part.emulator))
         selection = replace(selection, on=on)
-    command = [sys.executable, "-m", "pytest", str(folder)]
-    return process.passthrough(command, cwd=layout.root, env=selection.environment) == 0
+    command = [sys.executable, "-m", "pytest", *part.options, str(folder)]
+    env = {**_asked_for(), **selection.environment}
+    return process.passthrough(command, cwd=layout.root, env=env) == 0
+
+
+def _asked_for() -> dict[str, str]:
+    """The variables that are said, somewhere, to be for us."""
+    names = (GOLDFISH_SRC, CLASSIC_EMULATOR, *sdk.SDK_VARIABLES)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or name.startswith("MMLIMITS_")
+    }
 
 
 def _path_in(variable: str) -> str:
@@ -336,18 +353,28 @@ def _path_in(variable: str) -> str:
 
 def clean(*, cache: bool, layout: Layout) -> None:
     """Remove what was built, and with ``cache`` what was downloaded; say what went."""
-    folders = [layout.build, *([layout.cache] if cache else [])]
-    there = [folder for folder in folders if folder.exists()]
-    if there:
-        with pipeline.exclusive(layout):
-            for folder in there:
-                ui.say(f"removed {folder} ({_megabytes(folder):.0f} MB)")
-                shutil.rmtree(folder)
-    for folder in folders:
-        if folder not in there:
-            ui.say(f"nothing to remove in {folder}")
+    with pipeline.unused(layout):
+        _remove(layout.build, but=(pipeline.WORK_LOCK, pipeline.USE_LOCK))
+    if cache:
+        with changing(layout):
+            _remove(layout.cache, but=(LOCK,))
     if not cache:
         ui.say(f"kept the downloads and compiled objects in {layout.cache} (--cache removes them)")
+
+
+def _remove(folder: Path, *, but: Sequence[str]) -> None:
+    """Remove what is in a folder, but not the locks: somebody may wait for them."""
+    there = [path for path in folder.iterdir() if path.name not in but]
+    if not there:
+        ui.say(f"nothing to remove in {folder}")
+        return
+    size = sum(map(_megabytes, there))
+    for path in there:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    ui.say(f"removed {folder} ({size:.0f} MB)")
 
 
 def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
@@ -394,18 +421,59 @@ def execute(
     """Boot, push, run one command; its output is passed on and its exit code returned."""
     if not argv:
         raise HarnessError("exec: no command given", hint="./run exec -- COMMAND ARGUMENT…")
-    lost = [path for path in push if not path.is_file()]
-    if lost:
-        raise HarnessError(f"--push: there is no file {lost[0]}")
+    _check_push(push)
     emulator = selection.find_emulator(layout=layout)
     prepared = _prepare_one(selection, policy, layout=layout)
+    _check_push(push, taken=prepared)
     accel = accelerate(selection, prepared, layout=layout)
     with closing(_start(prepared, accel, emulator, layout=layout)) as device:
         equip(device, prepared, extra=push)
-        result = device.shell(argv, timeout=timeout, user=user)
-    sys.stdout.write(result.stdout)
-    sys.stderr.write(result.stderr)
-    return result.returncode
+        status = device.pipe(argv, timeout=timeout, user=user)
+        if status == KILLED:
+            _say_who_killed(device)
+    return status
+
+
+def _check_push(push: Sequence[Path], *, taken: Prepared | None = None) -> None:
+    """Raise HarnessError on a file that cannot be pushed, or that would hide another."""
+    ours: set[str] = set()
+    if taken is not None:
+        ours = {*taken.programs.files, *(module.name for module in taken.kernel.modules)}
+    named: dict[str, Path] = {}
+    for path in push:
+        if path.is_dir():
+            raise HarnessError(f"--push: {path} is a folder", hint="push its files, or an archive")
+        if not path.is_file():
+            kind = "is not a regular file" if path.exists() else "is not there"
+            raise HarnessError(f"--push: the file {path} {kind}")
+        if not os.access(path, os.R_OK):
+            raise HarnessError(f"--push: the file {path} may not be read")
+        other = named.setdefault(path.name, path)
+        if not other.samefile(path):
+            raise HarnessError(
+                f"--push: {other} and {path} would have the same name in the guest",
+                hint=f"all files go to {GUEST_DIR}: rename one of them",
+            )
+        if path.name in ours:
+            raise HarnessError(
+                f"--push: {path} has the name of a file of ours in {GUEST_DIR}",
+                hint="rename it",
+            )
+
+
+def _say_who_killed(device: Device) -> None:
+    """One line for a command that was killed by a limit, or by another killer of the kernel.
+
+    The guest has just been booted: what its log tells is about this command.
+    """
+    lines = device.shell(["dmesg"], timeout=COMMAND_TIMEOUT_S, urgent=True).stdout.splitlines()
+    for event in reversed(kmsg.parse(lines)):
+        if isinstance(event, kmsg.KillEvent):
+            ui.verbatim(f"killed by its user's limit: {kmsg.text(lines[event.line])}")
+            return
+        if isinstance(event, kmsg.OtherKillEvent):
+            ui.verbatim(f"killed by the {event.killer}: {kmsg.text(lines[event.line])}")
+            return
 
 
 def emulator_test(
@@ -634,5 +702,5 @@ def _push(
             raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
 
 
-def _megabytes(folder: Path) -> float:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()) / 1e6
+def _megabytes(top: Path) -> float:
+    return sum(path.lstat().st_size for path in (top, *top.rglob("*")) if not path.is_dir()) / 1e6

@@ -23,8 +23,9 @@ from typing import Any
 
 import pexpect
 
+from harness.crash import explain
 from harness.errors import GuestCrash, HarnessError
-from harness.process import with_parent
+from harness.process import environment, forget, watch, with_parent
 from harness.splat import Scanner, Splat
 
 TAIL_LINES = 20
@@ -53,7 +54,7 @@ class Console:
     ) -> None:
         """Start ``argv``; its output goes to the file ``log`` and to the scanner.
 
-        ``env`` is added to our environment.  A line that matches ``halted`` says that
+        ``env`` is added to the usual environment.  A line that matches ``halted`` says that
         the guest has switched itself off; the emulator, which may stay, is then ended.
         """
         words = with_parent(argv)
@@ -82,13 +83,14 @@ class Console:
                 list(words[1:]),
                 timeout=None,
                 echo=False,
-                env={**os.environ, **(env or {})},
+                env=environment(env),
             )
         except pexpect.ExceptionPexpect as error:
             self._stream.close()
             raise HarnessError(
                 f"cannot start {argv[0]}: {error}", hint="`./run doctor` says what is missing"
             ) from error
+        watch(self.pid)
         self._child.delaybeforesend = None
         self._reader = threading.Thread(target=self._read, name="console", daemon=True)
         self._reader.start()
@@ -169,7 +171,12 @@ class Console:
             self._kill()
 
     def report(self) -> tuple[str, ...]:
-        """The last lines, the one that says what happened among them."""
+        """What explains the crash, else the last lines, the headline among them."""
+        if self._fatal is not None:
+            with self._changed:
+                lines = explain(self._lines, self._fatal.line_number)
+            if lines:
+                return lines
         lines = self.tail()
         if self._fatal is not None and self._fatal.line not in (line.rstrip() for line in lines):
             lines = (self._fatal.line, "...", *lines[-(TAIL_LINES - 2) :])
@@ -225,6 +232,7 @@ class Console:
     def _reap(self) -> None:
         """Learn how it ended; whoever has left the console has nothing more to say."""
         self._kill()
+        forget(self.pid)
         with suppress(pexpect.ExceptionPexpect):
             self._child.wait()
 

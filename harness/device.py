@@ -44,8 +44,18 @@ class Device(Protocol):
     def accel(self) -> str:
         """``tcg``, ``kvm`` or ``none`` (real hardware)."""
 
-    def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
+    def shell(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        user: str | None = None,
+        urgent: bool = False,
+    ) -> ShellResult:
         """Run ``argv`` as root, or as ``user``; seconds; no shell quoting needed.
+
+        What is ``urgent`` runs, where the device can do that, before all that want
+        the CPU: for looking after a guest whose CPUs are busy.
 
         Raises GuestCrash when the kernel crashes meanwhile and HarnessError when
         the command does not end within ``timeout`` seconds.  A non-zero exit

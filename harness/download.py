@@ -6,8 +6,9 @@ place; until then it is a ``.part`` file, which the next run continues.
 
 The apt index exists because the guest's programs are of another architecture
 than this machine: instead of `dpkg --add-architecture`, which needs root and
-changes the system, apt is pointed at lists of our own in the cache folder, and
-tells the address, size and sha256 of a package, which is then downloaded here.
+changes the system, apt is pointed at lists of our own in the cache folder.  It also
+downloads the packages: mirrors, proxies and what else it is configured with are its
+business.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -59,24 +60,21 @@ def download(
     dest: Path,
     *,
     stage: Stage,
-    proxies: Mapping[str, str] | None = None,
     first_pause: float = FIRST_PAUSE_SECONDS,
 ) -> Path:
     """Bring ``remote`` to ``dest``, continuing a ``.part`` of an earlier run.
 
+    Nobody else may do that meanwhile: ``dest`` is in the cache, whose lock is held.
     Raises HarnessError when the network, the disk or the checksum is to blame.
     """
     part = dest.with_name(dest.name + ".part")
     dest.parent.mkdir(parents=True, exist_ok=True)
-    lock = dest.with_name(dest.name + ".lock")
-    with process.exclusive(lock, on_wait=lambda: stage.update(f"waiting for {lock}")):
-        try:
-            _fetch_part(remote, part, stage=stage, proxies=proxies, first_pause=first_pause)
-            _verify(remote, part)
-            part.replace(dest)
-        except OSError as error:
-            raise _disk_error(error, part) from error
-    lock.unlink(missing_ok=True)
+    try:
+        _fetch_part(remote, part, stage=stage, first_pause=first_pause)
+        _verify(remote, part)
+        part.replace(dest)
+    except OSError as error:
+        raise _disk_error(error, part) from error
     return dest
 
 
@@ -97,7 +95,6 @@ def _fetch_part(
     part: Path,
     *,
     stage: Stage,
-    proxies: Mapping[str, str] | None,
     first_pause: float,
 ) -> None:
     """Append to ``part`` until it is complete, with a few attempts."""
@@ -106,7 +103,7 @@ def _fetch_part(
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _transfer(remote, part, stage=stage, proxies=proxies)
+            _transfer(remote, part, stage=stage)
             return
         except (requests.RequestException, _Interrupted) as error:
             if attempt == ATTEMPTS:
@@ -118,9 +115,7 @@ def _fetch_part(
             time.sleep(first_pause * 2 ** (attempt - 1))
 
 
-def _transfer(
-    remote: Remote, part: Path, *, stage: Stage, proxies: Mapping[str, str] | None
-) -> None:
+def _transfer(remote: Remote, part: Path, *, stage: Stage) -> None:
     import requests
 
     have = part.stat().st_size if part.exists() else 0
@@ -132,7 +127,6 @@ def _transfer(
         headers={"Accept-Encoding": "identity", **headers},
         stream=True,
         timeout=TIMEOUT_SECONDS,
-        proxies=dict(proxies or {}),
     ) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # already whole, or not what it was: the checksum decides
@@ -196,13 +190,18 @@ def _disk_error(error: OSError, path: Path) -> HarnessError:
     return HarnessError(f"cannot write {path}: {error.strerror or error}")
 
 
+class NoSuchPackage(HarnessError):
+    """The lists are there, and the package is not in them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DebianPackage:
     """A package as the index describes it."""
 
     name: str
     version: str
-    remote: Remote
+    url: str
+    sha256: str
 
 
 class AptIndex:
@@ -234,21 +233,46 @@ class AptIndex:
         packages that a security update has since removed.
         """
         problems = self._update(stage)
-        found = self._print_uri(package)
-        if found is None:
-            raise HarnessError(
-                f"the Debian sources of this system have no package {package}"
-                f" for {self._architecture}",
-                details=problems,
-                hint="check the network and /etc/apt/sources.list, then run the same again",
-            )
-        return found
+        found = self._describe(package)
+        if found is not None:
+            return found
+        # With others like it there, it is not the lists that are missing.
+        there = not problems or self.names(package.rpartition("-")[0])
+        error = NoSuchPackage if there else HarnessError
+        raise error(
+            f"the Debian sources of this system have no package {package} for {self._architecture}",
+            details=problems,
+            hint="check the network and /etc/apt/sources.list, then run the same again",
+        )
 
-    def proxies(self) -> dict[str, str]:
-        """The proxy apt is configured with, for the downloads it describes."""
-        output = self._apt("apt-config", "dump", "--format=%f %v%n", "Acquire::http::Proxy")
-        match = re.search(r"^Acquire::http::Proxy (\S+)$", output, re.MULTILINE)
-        return {"http": match.group(1)} if match and match.group(1) != "DIRECT" else {}
+    def names(self, prefix: str) -> tuple[str, ...]:
+        """The packages in the lists whose names begin so."""
+        return tuple(sorted(self._apt("apt-cache", "pkgnames", prefix).split()))
+
+    def download(self, package: DebianPackage, dest: Path, *, stage: Stage) -> Path:
+        """Have apt bring the package to ``dest``; HarnessError says why it did not."""
+
+        def show(line: str) -> None:
+            if line.startswith("dlstatus:"):
+                stage.update(f"{package.name} {float(line.split(':')[2]):.0f} %")
+
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".apt-", dir=dest.parent) as folder:
+            exact = f"{package.name}={package.version}"
+            process.run(
+                self._command("apt-get", "-q", "-o", "APT::Status-Fd=1", "download", exact),
+                what=f"downloading {package.name} {package.version}",
+                cwd=Path(folder),
+                on_line=show,
+            )
+            (deb,) = Path(folder).glob("*.deb")
+            if stamp.hash_file(deb) != package.sha256:
+                raise HarnessError(
+                    f"apt brought another {package.name} than its lists promise",
+                    hint="run the same again; if that does not help, check the mirror",
+                )
+            deb.replace(dest)
+        return dest
 
     def _update(self, stage: Stage) -> tuple[str, ...]:
         """Read the lists; what went wrong is returned: one list of three may do."""
@@ -258,7 +282,7 @@ class AptIndex:
         (self._folder / "status").touch()
         sources = debian_sources()
         if not sources:
-            raise HarnessError(
+            raise NoSuchPackage(
                 "no Debian source found in /etc/apt", hint="give the kernel with --source PATH"
             )
         stamp.write_atomic(self._folder / "sources.list", "\n".join(sources).encode() + b"\n")
@@ -270,18 +294,19 @@ class AptIndex:
         )
         return tuple(line for line in result.output if line.startswith(("E:", "W:", "Err:")))[:5]
 
-    def _print_uri(self, package: str) -> DebianPackage | None:
+    def _describe(self, package: str) -> DebianPackage | None:
+        """The package of exactly this name.
+
+        A name that apt does not have, it takes for a pattern: in linux-source-6.1 the
+        dot stands for any character, and linux-source-6.12 has it.
+        """
         output = self._apt("apt-get", "-q", "download", "--print-uris", package)
-        pattern = r"^'([^']+)' (\S+)_(\S+)_\w+\.deb (\d+) SHA256:(\w+)"
-        match = re.search(pattern, output, re.MULTILINE)
-        if match is None:
-            return None
-        url, name, version, size, sha256 = match.groups()
-        return DebianPackage(
-            name=name,
-            version=version.replace("%3a", ":"),
-            remote=Remote(url=url, size=int(size), sha256=sha256),
-        )
+        pattern = r"^'([^']+)' (\S+?)_(\S+)_\w+\.deb \d+ SHA256:(\w+)"
+        for url, name, version, sha256 in re.findall(pattern, output, re.MULTILINE):
+            if name == package:
+                plain = version.replace("%3a", ":")
+                return DebianPackage(name=name, version=plain, url=url, sha256=sha256)
+        return None
 
     def _apt(self, *words: str) -> str:
         """Output of a quick apt command; empty when it fails."""
@@ -385,7 +410,9 @@ def extract_from_deb(deb: Path, member: str, dest: Path) -> Path:
     part = dest.with_name(dest.name + ".part")
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     try:
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as unpacker:
+        with subprocess.Popen(
+            command, env=process.environment(), stdout=subprocess.PIPE
+        ) as unpacker:
             try:
                 found = _copy_member(unpacker.stdout, member, part)
             finally:

@@ -18,8 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import process, stamp
-from harness.download import AptIndex, DebianPackage, Remote, download, extract_from_deb
+from harness import cache, process, stamp, ui
+from harness.download import (
+    AptIndex,
+    DebianPackage,
+    NoSuchPackage,
+    Remote,
+    download,
+    extract_from_deb,
+)
 from harness.errors import HarnessError
 from harness.kernels import Board, KernelLine
 from harness.layout import Layout
@@ -59,7 +66,7 @@ def fetch(request: FetchRequest, *, layout: Layout, stage: Stage) -> Source:
     key = f"{request.line.name}@{_slug(source)}"
     if _is_url(source):
         if _url_path(source).endswith(TARBALL_SUFFIXES):
-            return _tarball_url(source, key=key, layout=layout, stage=stage)
+            return _tarball_url(source, key=key, update=request.update, layout=layout, stage=stage)
         return _git_url(source, key=key, update=request.update, layout=layout, stage=stage)
     path = Path(source)
     if path.is_dir():
@@ -98,8 +105,23 @@ def busybox(
         return Path(given)
     folder = layout.cache / f"busybox-{board.userland}"
     program, record = folder / "busybox", stamp.Stamp(folder / "busybox.json")
-    if not update and program.exists() and record.read().get("program") == _size(program):
+
+    def known() -> bool:
+        there = not update and program.exists()
+        return there and record.read().get("program") == _size(program)
+
+    if known():
         return program
+    with cache.changing(layout):
+        if not known():
+            _debian_busybox(board, program, record, layout=layout, stage=stage)
+    return program
+
+
+def _debian_busybox(
+    board: Board, program: Path, record: stamp.Stamp, *, layout: Layout, stage: Stage
+) -> None:
+    folder = program.parent
     if not AptIndex.available():
         raise HarnessError(
             "the guest needs a static busybox, and this system has no apt to get one",
@@ -107,19 +129,16 @@ def busybox(
         )
     index = _apt_index(layout, board.userland)
     package = index.find("busybox-static", stage=stage)
-    deb = download(
-        package.remote, folder / _deb_name(package), stage=stage, proxies=index.proxies()
-    )
+    deb = index.download(package, folder / _deb_name(package), stage=stage)
     record.clear()
     extract_from_deb(deb, "bin/busybox", program).chmod(0o755)
     deb.unlink()
     record.write(
         program=_size(program),
-        url=package.remote.url,
-        sha256=package.remote.sha256,
+        url=package.url,
+        sha256=package.sha256,
         version=package.version,
     )
-    return program
 
 
 def _default_source(request: FetchRequest, *, layout: Layout, stage: Stage) -> Source:
@@ -129,11 +148,27 @@ def _default_source(request: FetchRequest, *, layout: Layout, stage: Stage) -> S
         return _line_repository(line, update=request.update, layout=layout, stage=stage)
     folder = layout.cache / line.name
     record = stamp.Stamp(folder / "source.json")
-    cached = None if request.update else _cached(record, folder, key=line.name)
-    if cached is not None:
-        return cached
+
+    def known() -> Source | None:
+        return None if request.update else _cached(record, folder, key=line.name)
+
+    if source := known():
+        return source
+    with cache.changing(layout):
+        return known() or _fresh_source(request, record, layout=layout, stage=stage)
+
+
+def _fresh_source(
+    request: FetchRequest, record: stamp.Stamp, *, layout: Layout, stage: Stage
+) -> Source:
+    line, folder = request.line, record.path.parent
     if line.source.debian_package is not None and AptIndex.available():
-        return _debian_source(request, folder=folder, layout=layout, stage=stage)
+        try:
+            return _debian_source(request, folder=folder, layout=layout, stage=stage)
+        except NoSuchPackage as error:
+            if line.source.url is None:
+                raise
+            ui.say(f"{error.what}{_instead(layout)}: taking {line.source.url}")
     if line.source.url is None:
         raise HarnessError(
             f"kernels.toml names no tarball for {line.name}", hint="give one with --source"
@@ -175,22 +210,25 @@ def _debian_source(request: FetchRequest, *, folder: Path, layout: Layout, stage
     record = stamp.Stamp(folder / "source.json")
     index = _apt_index(layout, AptIndex.native_architecture())
     package = index.find(spec.debian_package, stage=stage)
-    if record.read().get("url") == package.remote.url:
+    if record.read().get("url") == package.url:
         cached = _cached(record, folder, key=request.line.name)
         if cached is not None:
             return cached
     stage.update(f"downloading {package.name} {package.version}")
-    deb = download(
-        package.remote, folder / _deb_name(package), stage=stage, proxies=index.proxies()
-    )
+    deb = index.download(package, folder / _deb_name(package), stage=stage)
     stage.update(f"unpacking {package.name} {package.version}")
     record.clear()
     tarball = folder / Path(spec.tarball_in_package).name
     extract_from_deb(deb, spec.tarball_in_package, tarball)
     deb.unlink()
-    return _record(
-        record, tarball, version=package.version, url=package.remote.url, key=request.line.name
-    )
+    return _record(record, tarball, version=package.version, url=package.url, key=request.line.name)
+
+
+def _instead(layout: Layout) -> str:
+    """The kernel sources that this system's release does have."""
+    names = _apt_index(layout, AptIndex.native_architecture()).names("linux-source-")
+    kernels = [name for name in names if re.fullmatch(r"linux-source-\d+\.\d+", name)]
+    return f" (this release has {', '.join(kernels)})" if kernels else ""
 
 
 def _apt_index(layout: Layout, architecture: str) -> AptIndex:
@@ -229,19 +267,26 @@ def _tarball(path: Path, *, key: str, layout: Layout) -> Source:
     )
 
 
-def _tarball_url(source: str, *, key: str, layout: Layout, stage: Stage) -> Source:
+def _tarball_url(source: str, *, key: str, update: bool, layout: Layout, stage: Stage) -> Source:
     """A tarball from anywhere; ``#sha256=HEX`` at the end of the URL pins it."""
     url, _, fragment = source.partition("#")
     pinned = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else None
     folder = layout.cache / key
     record = stamp.Stamp(folder / "source.json")
-    cached = _cached(record, folder, key=key)
-    if cached is not None and pinned in (None, cached.identity):
+
+    def known() -> Source | None:
+        cached = None if update else _cached(record, folder, key=key)
+        return cached if cached and pinned in (None, cached.identity) else None
+
+    if cached := known():
         return cached
-    name = _url_path(url).rsplit("/", 1)[-1]
-    stage.update(f"downloading {url}")
-    tarball = download(Remote(url=url, sha256=pinned), folder / name, stage=stage)
-    return _record(record, tarball, version=_version_in(name), url=url, key=key)
+    with cache.changing(layout):
+        if cached := known():
+            return cached
+        name = _url_path(url).rsplit("/", 1)[-1]
+        stage.update(f"downloading {url}")
+        tarball = download(Remote(url=url, sha256=pinned), folder / name, stage=stage)
+        return _record(record, tarball, version=_version_in(name), url=url, key=key)
 
 
 def _git_url(source: str, *, key: str, update: bool, layout: Layout, stage: Stage) -> Source:
@@ -250,19 +295,25 @@ def _git_url(source: str, *, key: str, update: bool, layout: Layout, stage: Stag
     url, _, branch = source.partition("#")
     clone = layout.cache / key / "clone"
     if update or not clone.exists():
-        stage.update(f"cloning {url}")
-        fresh = clone.with_name("clone.part")
-        process.run(["rm", "-rf", fresh], what="removing an interrupted clone")
-        selector = ["--branch", branch] if branch else []
-        process.run(
-            ["git", "clone", "--progress", "--depth=1", *selector, "--", url, fresh],
-            what=f"cloning {url}",
-            env={"GIT_TERMINAL_PROMPT": "0"},
-            on_line=stage.update,
-        )
-        process.run(["rm", "-rf", clone], what="removing the old clone")
-        fresh.rename(clone)
+        with cache.changing(layout):
+            if update or not clone.exists():
+                _clone(url, branch, clone, stage=stage)
     return _tree(clone, key=key)
+
+
+def _clone(url: str, branch: str, clone: Path, *, stage: Stage) -> None:
+    stage.update(f"cloning {url}")
+    fresh = clone.with_name("clone.part")
+    process.run(["rm", "-rf", fresh], what="removing an interrupted clone")
+    selector = ["--branch", branch] if branch else []
+    process.run(
+        ["git", "clone", "--progress", "--depth=1", *selector, "--", url, fresh],
+        what=f"cloning {url}",
+        env={"GIT_TERMINAL_PROMPT": "0"},
+        on_line=stage.update,
+    )
+    process.run(["rm", "-rf", clone], what="removing the old clone")
+    fresh.rename(clone)
 
 
 def _tree(path: Path, *, key: str) -> Source:

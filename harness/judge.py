@@ -30,7 +30,7 @@ from harness.kmsg import (
     UnkillableEvent,
     of_kind,
 )
-from harness.scenario import Case, Step
+from harness.scenario import Case, KillCount, Step
 
 SIGKILL = 9
 
@@ -164,12 +164,12 @@ def _check_exit_status(facts: _Facts) -> Iterator[Finding]:
     scenario = facts.case.scenario
     wanted = [command.exit for command in scenario.commands] or [0]
     if len(facts.seen.runs) != len(wanted):
-        yield Finding(f"{len(wanted)} programs run", f"{len(facts.seen.runs)}")
+        yield Finding(f"{len(wanted)} programs run", f"{len(facts.seen.runs)} did")
     for run, status in zip(facts.seen.runs, wanted, strict=False):
         if run.returncode != status:
             said = (run.stderr.strip() or run.stdout.strip()).splitlines()[-3:]
-            seen = f"{run.returncode}" + (f" ({'; '.join(said)})" if said else "")
-            yield Finding(f"{run.argv[0]} exits {status}", seen)
+            words = f", saying {'; '.join(said)}" if said else ""
+            yield Finding(f"{run.argv[0]} exits {status}", f"it exits {run.returncode}{words}")
 
 
 def _check_script_ran(facts: _Facts) -> Iterator[Finding]:
@@ -189,7 +189,7 @@ def _check_returns(facts: _Facts) -> Iterator[Finding]:
         yield from _check_experiment_returns(facts)
         return
     if len(steps) != len(seen):
-        yield Finding(f"{len(steps)} system calls", f"{len(seen)}")
+        yield Finding(f"{len(steps)} system calls", f"{len(seen)} were made")
     for step, got in zip(steps, seen, strict=False):
         want = step.returns
         assert want is not None
@@ -257,19 +257,37 @@ def _check_kills(facts: _Facts) -> Iterator[Finding]:
         else:
             named.append((facts.group(process.name)[0], kill))
     wanted = facts.case.expect.kills
+    names = [name for name, _ in named]
+    rest = [name for name in names if not any(fnmatch.fnmatchcase(name, one.of) for one in wanted)]
+    wrong = [one for one in wanted if not one.min <= _matching(names, one) <= one.max]
+    if rest or wrong:
+        yield Finding(_who_must_die(wanted), _who_died(names, wrong))
     for count in wanted:
-        matching = [(name, kill) for name, kill in named if fnmatch.fnmatchcase(name, count.of)]
-        if not count.min <= len(matching) <= count.max:
-            yield Finding(f"killed: {count}", f"{len(matching)} ({_some([n for n, _ in named])})")
-        for name, kill in matching:
-            if count.mm_max is not None and kill.mm_max != count.mm_max:
-                yield Finding(f"{name} killed for limit {count.mm_max}", f"{kill.mm_max}")
-    rest = [
-        name for name, _ in named if not any(fnmatch.fnmatchcase(name, one.of) for one in wanted)
-    ]
-    if rest:
-        expected = ", ".join(str(count) for count in wanted) or "nobody"
-        yield Finding(f"killed: {expected}, nobody else", f"{_some(rest)} killed too")
+        for name, kill in named:
+            right = count.mm_max in (None, kill.mm_max)
+            if not right and fnmatch.fnmatchcase(name, count.of):
+                seen = f"it was killed for {kill.mm_max}"
+                yield Finding(f"{name} is killed for its limit of {count.mm_max}", seen)
+
+
+def _matching(names: Sequence[str], count: KillCount) -> int:
+    return len(fnmatch.filter(names, count.of))
+
+
+def _who_must_die(wanted: Sequence[KillCount]) -> str:
+    if not wanted:
+        return "nobody is killed"
+    who = " and ".join(str(count) for count in wanted)
+    return f"{who} {'is' if len(wanted) == wanted[0].max == 1 else 'are'} killed, nobody else"
+
+
+def _who_died(names: Sequence[str], wrong: Sequence[KillCount]) -> str:
+    """``busy was killed, big was not``"""
+    said = [f"{_some(names)} {'were' if len(names) > 1 else 'was'} killed"]
+    for count in wrong if names else ():
+        number = _matching(names, count)
+        said.append(f"that is {number} of {count.of}" if number else f"{count.of} was not")
+    return ", ".join(said)
 
 
 def _check_some_kill(facts: _Facts) -> Iterator[Finding]:
@@ -330,7 +348,7 @@ def _check_overshoot(facts: _Facts) -> Iterator[Finding]:
     worst = max(facts.kills, key=lambda kill: kill.user_rss - kill.mm_max)
     over = worst.user_rss - worst.mm_max
     if over > bound:
-        yield Finding(f"never over the limit by more than {bound} bytes", f"{over}")
+        yield Finding(f"never over the limit by more than {bound} bytes", f"{over} bytes over it")
 
 
 def _check_within(facts: _Facts) -> Iterator[Finding]:
@@ -390,7 +408,8 @@ def _check_sharers(facts: _Facts) -> Iterator[Finding]:
     wanted = sorted(facts.doomed - victims)
     seen = sorted(event.pid for event in of_kind(facts.events, SharerEvent))
     if wanted != seen:
-        yield Finding(f"'sharing same memory' lines for pids {wanted}", f"{seen}")
+        text = f"there are lines for pids {seen}" if seen else "there are none"
+        yield Finding(f"'sharing same memory' lines for pids {wanted}", text)
 
 
 def _check_confirmed(facts: _Facts) -> Iterator[Finding]:
@@ -414,7 +433,7 @@ def _check_unkillable(facts: _Facts) -> Iterator[Finding]:
     wanted = facts.case.expect.unkillable
     seen = len(of_kind(facts.events, UnkillableEvent))
     if seen != wanted:
-        yield Finding(f"{wanted} 'no killable process' lines", f"{seen}")
+        yield Finding(f"{wanted} 'no killable process' lines", f"{seen} such lines")
 
 
 def _check_other_killers(facts: _Facts) -> Iterator[Finding]:
@@ -429,7 +448,7 @@ def _check_settled(facts: _Facts) -> Iterator[Finding]:
         return
     reports = facts.evidence.reports
     if len(reports) < 2:
-        yield Finding("at least two reports", f"{len(reports)}")
+        yield Finding("at least two reports", f"there were {len(reports)}")
     for name in reports[0] if reports else ():
         states = [report.get(name, "gone") for report in reports]
         if len(set(states)) > 1:

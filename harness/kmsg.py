@@ -145,6 +145,11 @@ def parse(lines: Sequence[str]) -> tuple[Event, ...]:
     return tuple(_events(lines))
 
 
+def text(line: str) -> str:
+    """One line of dmesg output without what stands before the text."""
+    return _PREFIX.sub("", line, count=1)
+
+
 def _events(lines: Sequence[str]) -> Iterator[Event]:
     for number, line in enumerate(lines):
         prefix = _PREFIX.match(line)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from harness import build, compiler, fetch, patch, process, programs, rootfs, ui
 from harness.build import BuildRequest, KernelBuild
@@ -124,7 +125,7 @@ def patch_source(
 
 
 def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layout) -> Programs:
-    """userspace/ and guest/adbd, for this kernel's board and headers."""
+    """userspace/ and guest/, for this kernel's board and headers."""
     with ui.stage("programs") as stage:
         compiled = programs.build(ProgramsRequest.of(kernel, ndk=ndk), layout=layout, stage=stage)
         stage.note(f"{len(compiled.files)} programs")
@@ -134,13 +135,14 @@ def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layo
 def make_rootfs(
     request: PrepareRequest, kernel: KernelBuild, compiled: Programs, *, layout: Layout
 ) -> Initramfs:
-    """The initramfs: busybox, our init and our adbd."""
+    """The initramfs: busybox, our init, adbd and su."""
     busybox = fetch_busybox(request.target.board, request.busybox, layout=layout)
     with ui.stage("rootfs") as stage:
         initramfs = rootfs.make(
             RootfsRequest(
                 busybox=busybox,
                 adbd=compiled.adbd,
+                su=compiled.su,
                 guest_dir=layout.root / "guest",
                 out=compiled.directory.parent / "initramfs.cpio",
             )
@@ -149,10 +151,33 @@ def make_rootfs(
     return initramfs
 
 
+# What this run uses until it ends: the kernels and programs in build/, that is.
+_in_use: dict[Path, IO[str]] = {}
+
+# The locks in build/; nothing removes them (process.lock()).
+WORK_LOCK, USE_LOCK = ".lock", ".use"
+
+
 @contextmanager
 def exclusive(layout: Layout) -> Iterator[None]:
     """One run at a time changes what is in build/; a second one waits and says so."""
-    lock = layout.build / ".lock"
+    use = layout.build / USE_LOCK
+    if use not in _in_use:
+        if layout.is_elsewhere:
+            ui.say(f"what is built is in {layout.build}: make cannot work in {layout.root}")
+        cleaning = "build/ is being removed: waiting for that to finish"
+        _in_use[use] = process.lock(use, shared=True, on_wait=lambda: ui.say(cleaning))
     waiting = "another run works in this checkout: waiting for it to finish"
-    with process.exclusive(lock, on_wait=lambda: ui.say(waiting)):
+    with process.exclusive(layout.build / WORK_LOCK, on_wait=lambda: ui.say(waiting)):
+        yield
+
+
+@contextmanager
+def unused(layout: Layout) -> Iterator[None]:
+    """Nobody uses build/: who does is waited for, who wants to waits."""
+    use = layout.build / USE_LOCK
+    if use in _in_use:
+        _in_use.pop(use).close()
+    waiting = "another run uses build/: waiting for it to finish"
+    with process.exclusive(use, on_wait=lambda: ui.say(waiting)):
         yield

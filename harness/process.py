@@ -2,8 +2,8 @@
 """Running other programs so that none of them outlives us.
 
 Each child gets a process group of its own.  Whatever ends the wait - Ctrl-C, an
-exception, the child itself - the whole group is gone afterwards; a child whose
-parent is killed outright gets a signal from the kernel.
+exception, the child itself - the whole group is gone afterwards.  If we are killed
+outright, the kernel sends the child a signal, and a guard ends the whole group.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -28,6 +28,25 @@ from harness.errors import HarnessError
 TERM_GRACE_SECONDS = 2.0
 TAIL_LINES = 20
 NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+# What a child gets of our environment: where things are, who the user is, how the
+# network is reached.  All else may change what a tool does: ARCH, CC and MAKEFLAGS,
+# TAR_OPTIONS, GIT_DIR, ADB_*, CCACHE_*, LC_* and others that nobody can list.
+_KEPT = (
+    "PATH HOME USER LOGNAME SHELL TMPDIR TERM COLORTERM NO_COLOR DISPLAY XAUTHORITY "
+    "WAYLAND_DISPLAY LD_LIBRARY_PATH SSH_AUTH_SOCK SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE "
+    "CURL_CA_BUNDLE XDG_CACHE_HOME XDG_RUNTIME_DIR http_proxy https_proxy ftp_proxy all_proxy "
+    "no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY"
+)
+KEPT = frozenset(_KEPT.split())
+LOCALE = "C.UTF-8"
+
+
+def environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every child of ours: what is KEPT, one locale, and ``added``."""
+    kept = {name: value for name, value in os.environ.items() if name in KEPT}
+    return {**kept, "LC_ALL": LOCALE, **(added or {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +71,7 @@ def run(
 ) -> Completed:
     """Run a command to its end, stdout and stderr merged and read line by line.
 
-    ``env`` is added to ours; ``log`` receives the output as it comes; ``what``
+    ``env`` is added to the usual (environment()); ``log`` receives the output as it comes; ``what``
     names the job in errors.  With ``check`` a failure is a HarnessError that
     shows the last lines; without, the caller judges ``returncode``.
     """
@@ -86,14 +105,12 @@ def passthrough(
 ) -> int:
     """Run a command on our own terminal and streams; returns its exit status.
 
-    ``env`` is added to ours.  It stays in our process group, so that Ctrl-C reaches
+    ``env`` is added to the usual.  It stays in our process group, so that Ctrl-C reaches
     it as it reaches us.
     """
     words = [str(word) for word in argv]
     require(words[0])
-    with subprocess.Popen(
-        with_parent(words), cwd=cwd, env={**os.environ, **(env or {})}
-    ) as process:
+    with subprocess.Popen(with_parent(words), cwd=cwd, env=environment(env)) as process:
         try:
             return process.wait()
         except BaseException:
@@ -126,6 +143,65 @@ def disk_full(what: str, *, path: Path | None = None) -> HarnessError:
     )
 
 
+# Reads which groups begin (+) and end (-), and when we are gone ends what is left: first
+# politely, since make and gcc then remove what they have half written.
+_GUARD = """
+trap '' HUP INT TERM
+groups=
+while read -r sign group; do
+	left=
+	for one in $groups; do
+		[ "$one" = "$group" ] || left="$left $one"
+	done
+	groups=$left
+	[ "$sign" = - ] || groups="$groups $group"
+done
+for group in $groups; do kill -s TERM -- "-$group"; done
+[ -z "$groups" ] || sleep {grace}
+for group in $groups; do kill -s KILL -- "-$group"; done
+"""
+
+
+class _Guard:
+    """A process that outlives us by moments; one for all children, started with the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def tell(self, sign: str, group: int) -> None:
+        with self._lock:
+            if self._process is None:
+                self._process = self._start()
+            assert self._process.stdin is not None
+            # Without a guard, killed by somebody, there is still the kernel's signal.
+            with suppress(BrokenPipeError):
+                os.write(self._process.stdin.fileno(), f"{sign} {group}\n".encode())
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["sh", "-c", _GUARD.format(grace=TERM_GRACE_SECONDS)],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+_guard = _Guard()
+
+
+def watch(group: int) -> None:
+    """Have a child's process group ended if we are killed outright."""
+    _guard.tell("+", group)
+
+
+def forget(group: int) -> None:
+    """The group is gone; its number may be given to others."""
+    _guard.tell("-", group)
+
+
 @contextmanager
 def child(
     argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
@@ -136,7 +212,7 @@ def child(
         process = subprocess.Popen(
             with_parent(argv),
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env=environment(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -145,6 +221,7 @@ def child(
             start_new_session=True,
         )
     try:
+        watch(process.pid)
         for number in held:
             signal.raise_signal(number)
         yield process
@@ -187,6 +264,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGTERM)
         _exited(process, timeout=TERM_GRACE_SECONDS)
     os.killpg(process.pid, signal.SIGKILL)
+    forget(process.pid)
     process.wait()
 
 
@@ -228,14 +306,38 @@ def require(command: str, *, hint: str = "") -> str:
 @contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file; a second run of ours waits here and ``on_wait`` says so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with lock(path, on_wait=on_wait):
         yield
+
+
+def lock(path: Path, *, shared: bool = False, on_wait: Callable[[], None]) -> IO[str]:
+    """Take a lock file, alone or with others; it is held until the stream is closed.
+
+    Nobody of us removes a lock file: another run may wait for it while a third makes
+    a new one, and both would have it.  Should a user have removed it, we take the new.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        stream = path.open("a")
+        try:
+            try:
+                fcntl.flock(stream, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(stream, how)
+            if _is_at(stream, path):
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+
+
+def _is_at(stream: IO[str], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Compiles what runs in the guest: the programs of userspace/ and guest/adbd.
+"""Compiles what runs in the guest: the programs of userspace/ and those of guest/.
 
 By a plain cross compiler, or the programs by ndk-build.  Static binaries, so that
 they run on our initramfs and on any Android alike; the system call numbers come from
@@ -53,11 +53,12 @@ class ProgramsRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """``files`` are the programs to push, by name; ``adbd`` goes into the initramfs."""
+    """``files`` are the programs to push, by name; the initramfs has ``adbd`` and ``su``."""
 
     directory: Path
     files: dict[str, Path]
     adbd: Path
+    su: Path
     identity: str
 
 
@@ -65,7 +66,8 @@ class Programs:
 class _Program:
     """One binary: its own sources, and all files its content depends on.
 
-    ``jni`` is what ndk-build makes it from; None for adbd, which no Android needs.
+    ``jni`` is what ndk-build makes it from; None for those of guest/, which
+    no Android needs.
     """
 
     name: str
@@ -81,10 +83,10 @@ def build(request: ProgramsRequest, *, layout: Layout, stage: Stage) -> Programs
     version = process.run([request.board.user_compiler, "--version"], what="asking the compiler")
     compiler = version.output[0]
     ndk = Ndk.at(request.ndk) if request.ndk is not None else None
-    adbd = _adbd(layout.root)
+    adbd, su = (_guest(layout.root, name) for name in ("adbd", "su"))
     identities = {}
     programs = _userspace(layout.root, request)
-    for program in (*programs, adbd):
+    for program in (*programs, adbd, su):
         stage.update(program.name)
         if ndk is not None and program.jni is not None:
             how = _by_ndk(ndk, program, program.jni, request)
@@ -95,6 +97,7 @@ def build(request: ProgramsRequest, *, layout: Layout, stage: Stage) -> Programs
         directory=request.out,
         files={program.name: request.out / program.name for program in programs},
         adbd=request.out / adbd.name,
+        su=request.out / su.name,
         identity=stamp.digest(*(f"{name} {value}" for name, value in sorted(identities.items()))),
     )
 
@@ -120,10 +123,10 @@ def _userspace(root: Path, request: ProgramsRequest) -> list[_Program]:
     ]
 
 
-def _adbd(root: Path) -> _Program:
-    folder = root / "guest" / "adbd"
+def _guest(root: Path, name: str) -> _Program:
+    folder = root / "guest" / name
     return _Program(
-        name="adbd",
+        name=name,
         sources=tuple(sorted(folder.glob("*.c"))),
         depends=tuple(stamp.files_below(folder)),
         flags=FLAGS,

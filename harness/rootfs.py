@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the initramfs: busybox, our init, our adbd and the users.
+"""Makes the initramfs: busybox, our init, adbd and su, and the users.
 
 The archive is written here rather than by cpio because its device nodes need
 root otherwise, and because the same input must give the same bytes.
@@ -8,6 +8,7 @@ root otherwise, and because the same input must give the same bytes.
 from __future__ import annotations
 
 import gzip
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _APPLETS = (
     "dmesg du echo env expr false find free getty grep gunzip gzip halt head hexdump hostname id "
     "ifconfig init insmod ip kill killall ln ls lsmod md5sum mkdir mkfifo mknod mktemp mount mv "
     "nc netstat od pidof ping poweroff printf ps pwd readlink reboot renice rm rmdir rmmod route "
-    "sed seq setsid sh sha256sum sleep sort stat stty su sync sysctl tail tar tee test time "
+    "sed seq setsid sh sha256sum sleep sort stat stty sync sysctl tail tar tee test time "
     "timeout top touch tr true tty umount uname uniq uptime usleep vi watch wc which whoami xargs "
     "yes"
 )
@@ -42,12 +43,21 @@ APP_USERS = 200
 HOME = "/data/local/tmp"
 
 
+# The shell of Debian's busybox-static (1.35) runs its own applets whatever PATH says
+# (FEATURE_SH_STANDALONE).  For our su to be found, its own needs a name of the same
+# length that nobody types.  In the table, which is sorted and searched from below, "s-"
+# is passed over like any name that comes before the one that is wanted.
+_OWN_SU = re.compile(rb"(?<=\0stty\0)su(?=\0)")
+_NO_NAME = b"s-"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RootfsRequest:
     """What goes in, and the file to write."""
 
     busybox: Path
     adbd: Path
+    su: Path
     guest_dir: Path
     out: Path
 
@@ -87,10 +97,12 @@ def _entries(request: RootfsRequest) -> Iterator[_Entry]:
         yield _Entry(name, stat.S_IFDIR | 0o1777)
     for name, mode, major, minor in NODES:
         yield _Entry(name, stat.S_IFCHR | mode, device=(major, minor))
-    yield _program("bin/busybox", request.busybox)
+    busybox = _OWN_SU.sub(_NO_NAME, _read(request.busybox))
+    yield _Entry("bin/busybox", stat.S_IFREG | 0o755, busybox)
     for applet in APPLETS:
         yield _Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
     yield _program("sbin/adbd", request.adbd)
+    yield _program("bin/su", request.su)
     yield _program("init", request.guest_dir / "init")
     for path in sorted((request.guest_dir / "etc").glob("*")):
         yield _Entry(f"etc/{path.name}", stat.S_IFREG | 0o644, _read(path))

@@ -125,9 +125,12 @@ class _Guest:
             self.device.push(local, remote, mode=0o644)
         return remote
 
-    def command(self, *argv: str, what: str) -> ShellResult:
-        """Run a command of the harness's own as root; it must succeed."""
-        result = self.device.shell(argv, timeout=COMMAND_TIMEOUT_S)
+    def command(self, *argv: str, what: str, urgent: bool = True) -> ShellResult:
+        """Run a command of the harness's own as root; it must succeed.
+
+        It is ``urgent`` but where it leaves something behind that should not be.
+        """
+        result = self.device.shell(argv, timeout=COMMAND_TIMEOUT_S, urgent=urgent)
         if result.returncode != 0:
             raise HarnessError(
                 f"{what} failed in the guest: exit status {result.returncode}",
@@ -216,7 +219,9 @@ def _observe(guest: _Guest, case: Case) -> Observation:
         guest.device.shell(argv, timeout=case.timeout, user=command.user) for command, argv in argvs
     ]
     if daemon_pid is not None:
-        guest.device.shell(["kill", "-TERM", str(daemon_pid)], timeout=COMMAND_TIMEOUT_S)
+        guest.device.shell(
+            ["kill", "-TERM", str(daemon_pid)], timeout=COMMAND_TIMEOUT_S, urgent=True
+        )
     after, leftovers = _settle(guest, scenario, daemon_pid)
     if not guest.missing_modules(after):
         guest.reload_modules()  # so that the sweep is logged
@@ -252,7 +257,11 @@ def _start_daemon(guest: _Guest, scenario: Scenario) -> int:
     daemon = scenario.daemon
     assert daemon is not None
     result = guest.command(
-        guest.path(DAEMON), str(daemon.seconds), str(daemon.type), what=f"starting {DAEMON}"
+        guest.path(DAEMON),
+        str(daemon.seconds),
+        str(daemon.type),
+        what=f"starting {DAEMON}",
+        urgent=False,
     )
     match = re.search(r"pid=(\d+)", result.stdout)
     if match is None:

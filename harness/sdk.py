@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import process, stamp
+from harness import cache, process, stamp
 from harness.download import Remote, download, remote_size
 from harness.errors import HarnessError
 from harness.layout import Layout
@@ -101,8 +101,15 @@ def install(package: SdkPackage, *, layout: Layout, stage: Stage) -> Path:
     root = our_root(layout)
     folder = root / package.folder
     record = stamp.Stamp(folder / COMPLETE)
-    if record.matches(package.remote.url):
-        return folder
+    if not record.matches(package.remote.url):
+        with cache.changing(layout):
+            if not record.matches(package.remote.url):
+                _install(package, root, record, stage=stage)
+    return folder
+
+
+def _install(package: SdkPackage, root: Path, record: stamp.Stamp, *, stage: Stage) -> None:
+    folder = root / package.folder
     process.require("unzip", hint="sudo apt-get install unzip")
     archive = download(package.remote, root / Path(package.remote.url).name, stage=stage)
     stage.update(f"unpacking {archive.name}")
@@ -118,7 +125,6 @@ def install(package: SdkPackage, *, layout: Layout, stage: Stage) -> Path:
         (root / name).mkdir(exist_ok=True)
     record.write(identity=package.remote.url)
     archive.unlink()
-    return folder
 
 
 def _only_folder(unpacked: Path, archive: Path) -> Path:

@@ -87,6 +87,12 @@ _LEVEL = re.compile(r"<\d+>")
 _PATTERNS = tuple((kind, fatal, re.compile(text)) for kind, fatal, text in _KINDS)
 
 
+def unstamped(line: str) -> str:
+    """A line of the kernel's without what stands before its text."""
+    stamp = _STAMP.match(line) or _LEVEL.match(line)
+    return line[stamp.end() :] if stamp else line
+
+
 class Scanner:
     """Takes a log line by line, as it comes."""
 
@@ -97,8 +103,7 @@ class Scanner:
         """The report that begins on this line, if one does."""
         number = self._seen
         self._seen += 1
-        stamp = _STAMP.match(line) or _LEVEL.match(line)
-        text = line[stamp.end() :] if stamp else line
+        text = unstamped(line)
         for kind, fatal, pattern in _PATTERNS:
             if pattern.match(text):
                 return Splat(kind, fatal, number, line.rstrip())

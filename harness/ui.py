@@ -95,6 +95,11 @@ def say(text: str) -> None:
     progress.print(escape(text), soft_wrap=True)
 
 
+def verbatim(text: str) -> None:
+    """One line of progress as it is, tabs too, which rich would make blanks of."""
+    progress.file.write(f"{text}\n")
+
+
 def show_error(error: HarnessError) -> None:
     """One red line that says what is wrong, then what shows it, then what to do."""
     progress.print(f"[bold red]error:[/] [red]{escape(error.what)}[/]", soft_wrap=True)

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,19 @@ static int listen_at(const char *address, const char *port)
 	    listen(fd, 16))
 		return -1;
 	return fd;
+}
+
+/*
+ * However many processes want the CPU, this one is heard: it does little, and
+ * what it starts for others gets back to a usual priority (lose_privileges()).
+ */
+static void go_first(void)
+{
+	const struct sched_param priority = { .sched_priority = 1 };
+
+	/* Where it is not allowed, adbd is as slow as the rest. */
+	if (sched_setscheduler(0, SCHED_RR, &priority) && !geteuid())
+		perror("adbd: SCHED_RR");
 }
 
 /* Without this connection there is no way to see what went wrong. */
@@ -122,6 +136,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	survive_oom();
+	go_first();
 	if (notify) {
 		printf("guest: ready\n");
 		fflush(stdout);

@@ -21,7 +21,8 @@
 		"ro.product.device=mm;features=shell_v2"
 
 #define MAX_STREAMS	64
-#define MAX_NAME	4096
+/* All that the host's side can ask for: its length has four digits there. */
+#define MAX_NAME	(64 * 1024)
 /* A smaller payload would not hold the names of services. */
 #define MIN_PAYLOAD	64
 /* While more than this waits to be sent, nothing is added by the services. */
@@ -124,7 +125,7 @@ static bool connect_host(uint32_t version, uint32_t max)
 
 static bool take_open(const struct packet *packet)
 {
-	char name[MAX_NAME];
+	static char name[MAX_NAME];
 
 	if (!packet->arg0 || packet->length >= sizeof(name))
 		return queue_packet(A_CLSE, 0, packet->arg0, NULL, 0);

@@ -170,9 +170,18 @@ static bool make_link(struct incoming *incoming)
 	return !symlink(data, incoming->path);
 }
 
-static bool give_name(struct incoming *incoming, time_t mtime)
+/* The protocol's seconds are unsigned; where ours are not, 2038 is the end. */
+static time_t to_time(uint32_t seconds)
 {
-	struct timespec times[2] = { { .tv_sec = mtime }, { .tv_sec = mtime } };
+	return sizeof(time_t) == 4 && seconds > INT32_MAX ? INT32_MAX : seconds;
+}
+
+static bool give_name(struct incoming *incoming, uint32_t mtime)
+{
+	time_t seconds = to_time(mtime);
+	struct timespec times[2] = {
+		{ .tv_sec = seconds }, { .tv_sec = seconds },
+	};
 	struct stat status;
 
 	if (S_ISLNK(incoming->mode))
@@ -187,7 +196,8 @@ static bool give_name(struct incoming *incoming, time_t mtime)
 	       !rename(incoming->partial, incoming->path);
 }
 
-static void end_incoming(struct incoming *incoming, bool complete, time_t mtime)
+static void end_incoming(struct incoming *incoming, bool complete,
+			 uint32_t mtime)
 {
 	if (incoming->file < 0)
 		return;

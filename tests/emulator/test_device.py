@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,75 @@ def test_device_shell_as_another_user(device: Device) -> None:
     assert done.returncode == 4
 
 
+@pytest.mark.parametrize(
+    ("words", "uid"),
+    [
+        (["su", "10070", "-c", "id -u"], 10070),
+        (["su", "10070", "id", "-u"], 10070),
+        (["su", "u0_a70", "-c", "id -u"], 10070),
+        (["su", "-", "u0_a70", "-c", "id -u"], 10070),
+        (["su", "12345", "-c", "id -u"], 12345),
+        (["su", "u0_a5000", "id", "-u"], 15000),
+        (["su", "u10_a1", "id", "-u"], 1010001),
+        (["su", "4000000000", "id", "-u"], 4000000000),
+        (["su", "-c", "id -u", "u0_a70"], 10070),
+        (["su", "-c", "id -u"], 0),
+        (["sh", "-c", "exec su 10070 sh -c 'exec id -u'"], 10070),
+        (["sh", "-c", "echo id -u | su 10070"], 10070),
+    ],
+)
+def test_su_takes_any_name_and_any_number(device: Device, words: list[str], uid: int) -> None:
+    if device.name != "qemu":
+        pytest.skip("this su is that of our guest")
+    done = device.shell(words, timeout=10)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{uid}\n", "")
+
+
+@pytest.mark.parametrize("user", ["nobody-like-this", "10070x", "4294967295", "-1", "u0_a", "u_a1"])
+def test_su_says_whom_it_does_not_know(device: Device, user: str) -> None:
+    done = device.shell(["su", user, "-c", "id"], timeout=10)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"su: unknown user {user}\n"
+
+
+def test_su_is_for_root(device: Device) -> None:
+    done = device.shell(["su", "0", "id"], timeout=10, user="u0_a70")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "su: cannot become root: Operation not permitted\n"
+
+
+def test_no_other_applet_of_busybox_was_lost(device: Device) -> None:
+    script = "for a in $(busybox --list); do type $a > /dev/null 2>&1 || echo $a; done"
+    # The name that busybox's own su has got (harness/rootfs.py).
+    assert device.shell(["sh", "-c", script], timeout=60).stdout in ("s-\n", "")
+
+
+# 400 processes that wait until all are there, and then want all the CPU for 12 s.
+SPINNERS = """
+mkfifo /tmp/go
+for i in $(seq 400); do { read x < /tmp/go; while :; do :; done; } & done
+sleep 1
+: > /tmp/go
+sleep 12
+rm /tmp/go
+kill -9 -1
+"""
+
+
+def test_a_guest_whose_users_burn_all_cpus_is_looked_after(device: Device) -> None:
+    processes = ["sh", "-c", "cat /proc/[0-9]*/status | grep -c ^Name"]
+    most, longest = 0, 0.0
+    with ThreadPoolExecutor() as threads:
+        users = threads.submit(device.shell, ["su", "10070", "sh", "-c", SPINNERS], timeout=120)
+        while not users.done():
+            done = device.shell(processes, timeout=20, urgent=True)
+            most, longest = max(most, int(done.stdout)), max(longest, done.seconds)
+        assert users.result().returncode == 0
+    assert most > 400
+    assert longest < 10
+    device.check()
+
+
 def test_device_shell_that_does_not_end(device: Device) -> None:
     begin = time.monotonic()
     with pytest.raises(HarnessError) as caught:
@@ -178,6 +248,9 @@ def test_a_panic_is_noticed_within_seconds(boot: Callable[[], Device]) -> None:
     # Linux 3.4 crashes by following a null pointer, and says only that.
     crash = re.compile(r"sysrq triggered crash|handle kernel NULL pointer")
     assert any(crash.search(line) for line in caught.value.details), caught.value.details
+    # Who it was, and only the CPU where it happened.
+    assert any(re.search(r"\bsh\b", line) for line in caught.value.details)
+    assert not any("swapper" in line for line in caught.value.details)
     with pytest.raises(GuestCrash):
         device.check()
     device.close()

@@ -59,7 +59,9 @@ class FakeGuest:
         self.log = log
         self.closed = False
 
-    def shell(self, argv: list[str], *, timeout: float, user: str | None = None) -> ShellResult:
+    def shell(
+        self, argv: list[str], *, timeout: float, user: str | None = None, urgent: bool = False
+    ) -> ShellResult:
         command = " ".join(argv)
         self.log.append(f"{self.how.kernel}: {command}")
         return ShellResult(tuple(argv), 0, self.answer(command), "", 0.0)

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import download, fetch
-from harness.download import AptIndex
+from harness.download import AptIndex, DebianPackage, NoSuchPackage, Remote
 from harness.errors import HarnessError
 from harness.fetch import FetchRequest, Source
 from harness.kernels import KernelLine, SourceSpec
@@ -48,6 +51,75 @@ def test_full_cache_needs_no_network(checkout: Checkout) -> None:
     (folder / "k.tar.xz").write_text("cut")
     with pytest.raises(HarnessError, match="cannot download"):
         fetched(checkout)
+
+
+def test_two_runs_that_start_at_once_download_once(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads = []
+
+    def slow(remote: Remote, dest: Path, **_: object) -> Path:
+        downloads.append(remote.url)
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        dest.write_text("half")
+        time.sleep(0.3)
+        dest.write_text("the whole tarball")
+        return dest
+
+    monkeypatch.setattr(fetch, "download", slow)
+    with ThreadPoolExecutor() as threads:
+        first, second = (threads.submit(fetched, checkout) for _ in range(2))
+    assert first.result() == second.result()
+    assert first.result().identity == hashlib.sha256(b"the whole tarball").hexdigest()
+    assert len(downloads) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_said_with_what_helps(checkout: Checkout) -> None:
+    checkout.layout.cache.parent.mkdir(parents=True, exist_ok=True)
+    checkout.layout.cache.write_text("a file, not a folder")
+    with pytest.raises(HarnessError, match="cannot write to the cache") as error:
+        fetched(checkout)
+    assert "MMLIMITS_CACHE=FOLDER" in error.value.hint
+
+
+def test_an_update_fetches_a_tarball_from_an_address_again(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = iter(("old", "new"))
+
+    def download(_remote: Remote, dest: Path, **_: object) -> Path:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        dest.write_text(next(contents))
+        return dest
+
+    monkeypatch.setattr(fetch, "download", download)
+    request = FetchRequest(line=checkout.line, source="http://example.org/linux-6.1.tar.xz")
+    before = fetch.fetch(request, layout=checkout.layout, stage=stage())
+    assert fetch.fetch(request, layout=checkout.layout, stage=stage()) == before
+    update = replace(request, update=True)
+    assert fetch.fetch(update, layout=checkout.layout, stage=stage()).identity != before.identity
+
+
+def test_a_release_without_the_package_takes_the_tarball_and_says_so(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(_index: AptIndex, package: str, **_: object) -> DebianPackage:
+        raise NoSuchPackage(f"there is no package {package}")
+
+    monkeypatch.setattr(AptIndex, "available", lambda: True)
+    monkeypatch.setattr(AptIndex, "find", none)
+    names = ("linux-source-6.12", "linux-source-6.12-rt")
+    monkeypatch.setattr(AptIndex, "names", lambda _index, _prefix: names)
+    spec = replace(
+        checkout.line.source, debian_package="linux-source-6.1", tarball_in_package="usr/x.tar.xz"
+    )
+    line = replace(checkout.line, source=spec)
+    # The pinned tarball is nowhere in a test, but it is what was tried.
+    with pytest.raises(HarnessError, match=f"cannot download {spec.url}"):
+        fetch.fetch(FetchRequest(line=line), layout=checkout.layout, stage=stage())
+    said = capsys.readouterr().err
+    assert "there is no package linux-source-6.1 (this release has linux-source-6.12)" in said
+    assert f"taking {spec.url}" in said
 
 
 def test_tree(checkout: Checkout) -> None:

@@ -92,7 +92,7 @@ def test_no_kill_at_all() -> None:
         with_log(KERNEL_RSS, lambda lines: [line for line in lines if "94" not in line]),
     )
     text = failure(verdict)
-    assert "killed: 100000000 | 0 (nobody)" in text
+    assert "100000000 is killed, nobody else | nobody was killed" in text
     assert "alive | killed by signal 9" in text
 
 
@@ -100,7 +100,7 @@ def test_a_second_kill() -> None:
     second = KERNEL_RSS.log.lines[1].replace("pid=94", "pid=95")
     verdict = judge(case("kernel-rss", "rss"), with_log(KERNEL_RSS, lambda lines: [*lines, second]))
     text = failure(verdict)
-    assert "nobody else | 200000 killed too" in text
+    assert "100000000 is killed, nobody else | 100000000, 200000 were killed" in text
     assert any("pid=95" in line for line in verdict.log_lines)
 
 
@@ -145,7 +145,7 @@ def test_wrong_program_output(old: str, new: str, message: str) -> None:
 def test_a_failed_program_shows_what_it_said() -> None:
     run = replace(KERNEL_RSS.runs[0], returncode=2, stderr="usage: oom_test\n")
     text = failure(judge(case("kernel-rss", "rss"), replace(KERNEL_RSS, runs=(run,))))
-    assert "prog exits 0 | 2 (usage: oom_test)" in text
+    assert "prog exits 0 | it exits 2, saying usage: oom_test" in text
 
 
 def test_an_empty_observation_never_passes() -> None:
@@ -197,9 +197,21 @@ def test_many_must_die_passes() -> None:
     assert judge(MANY_CASE, MANY).findings == ()
 
 
+def test_the_wrong_victim_is_told_in_one_sentence() -> None:
+    other = with_log(
+        KERNEL_RSS, lambda lines: [line.replace("pid=94,", "pid=95,") for line in lines]
+    )
+    text = failure(judge(case("kernel-rss", "rss"), other))
+    told = "100000000 is killed, nobody else | 200000 was killed, 100000000 was not"
+    assert text.splitlines()[0] == told
+    assert text.count("was killed") == 1
+
+
 def test_a_kill_too_few() -> None:
     fewer = with_log(MANY, lambda lines: lines[2:])
-    assert "killed: 3 of p.* | 2 (p.3, p.2)" in failure(judge(MANY_CASE, fewer))
+    assert "3 of p.* are killed, nobody else | p.3, p.2 were killed, that is 2 of p.*" in failure(
+        judge(MANY_CASE, fewer)
+    )
 
 
 def test_a_kill_after_the_next_call() -> None:
@@ -307,7 +319,9 @@ def test_a_sharer_that_lives() -> None:
 
 def test_a_missing_sharer_line() -> None:
     bare = with_log(THREADS, lambda lines: [line for line in lines if "sharing" not in line])
-    assert "'sharing same memory' lines for pids [74] | []" in failure(judge(THREADS_CASE, bare))
+    assert "'sharing same memory' lines for pids [74] | there are none" in failure(
+        judge(THREADS_CASE, bare)
+    )
 
 
 def test_killed_for_the_wrong_limit() -> None:
@@ -318,7 +332,9 @@ def test_killed_for_the_wrong_limit() -> None:
             for line in lines
         ],
     )
-    assert "pair killed for limit 20000000 | 45000000" in failure(judge(THREADS_CASE, early))
+    assert "pair is killed for its limit of 20000000 | it was killed for 45000000" in failure(
+        judge(THREADS_CASE, early)
+    )
 
 
 PROTECTED_CASE = case("protected", "rss")

@@ -124,6 +124,40 @@ def test_child_of_a_killed_harness_is_ended(tmp_path: Path) -> None:
     wait_until_dead(pid)
 
 
+def test_what_a_child_of_a_killed_harness_has_started_is_ended_too(tmp_path: Path) -> None:
+    """A grandchild that ignores all but SIGKILL, and whose parent is gone."""
+    pid_file = tmp_path / "pid"
+    script = f"trap '' TERM HUP; sh -c 'echo $$ >{pid_file}; exec sleep 60' & exec sleep 61"
+    code = f"from harness import process; process.run(['sh', '-c', {script!r}], what='test')"
+    harness = subprocess.Popen([sys.executable, "-c", code])
+    pid = read_pid(pid_file)
+    harness.kill()
+    harness.wait()
+    wait_until_dead(pid)
+
+
+def test_the_guard_ends_with_us(tmp_path: Path) -> None:
+    code = (
+        "from harness import process\n"
+        "process.run(['true'], what='test')\n"
+        "print(process._guard._process.pid)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    wait_until_dead(int(done.stdout))
+
+
+def test_children_get_only_what_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ARCH", "GIT_DIR", "LC_TIME", "LANGUAGE", "WHATEVER"):
+        monkeypatch.setenv(name, "nonsense")
+    monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
+    seen = process.run(["env"], what="test", env={"ARCH": "arm"}).output
+    assert "ARCH=arm" in seen
+    assert "https_proxy=http://proxy.example.org:3128" in seen
+    assert f"PATH={os.environ['PATH']}" in seen
+    assert "LC_ALL=C.UTF-8" in seen
+    assert not any("nonsense" in line for line in seen)
+
+
 def test_second_holder_of_a_lock_waits_and_says_so(tmp_path: Path) -> None:
     waited = threading.Event()
     order: list[str] = []
@@ -139,3 +173,22 @@ def test_second_holder_of_a_lock_waits_and_says_so(tmp_path: Path) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_a_lock_that_somebody_has_removed_is_taken_anew(tmp_path: Path) -> None:
+    """Who waits for the old file and who makes a new one must not both have the lock."""
+    path = tmp_path / "lock"
+    waits = threading.Event()
+    second: list[bool] = []
+
+    def wait() -> None:
+        with process.exclusive(path, on_wait=waits.set):
+            second.append(path.exists())
+
+    with process.exclusive(path, on_wait=lambda: None):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waits.wait(5)
+        path.unlink()
+    thread.join()
+    assert second == [True]

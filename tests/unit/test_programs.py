@@ -62,15 +62,16 @@ def test_each_folder_with_jni_is_a_program(checkout: Checkout) -> None:
     assert list(result.files) == ["play"]
     assert result.files["play"].exists()
     assert result.adbd.exists()
-    play, adbd = compiled(checkout)
+    assert result.su.exists()
+    play, adbd, su = compiled(checkout)
     assert "-static -O2 -Wall -Wextra -Werror -std=gnu11 -isystem /headers" in play
     assert play.endswith("/userspace/play/jni/play.c -pthread")
-    assert "-isystem" not in adbd
+    assert "-isystem" not in adbd + su
 
 
 def test_nothing_changed_compiles_nothing(checkout: Checkout) -> None:
     assert build(checkout) == build(checkout)
-    assert len(compiled(checkout)) == 2
+    assert len(compiled(checkout)) == 3
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,14 @@ def test_changed_source_compiles_what_uses_it(checkout: Checkout, file: str) -> 
     path.parent.mkdir(exist_ok=True)
     path.write_text("/* changed */\n")
     assert build(checkout).identity != before.identity
-    assert len(compiled(checkout)) == 3
+    assert len(compiled(checkout)) == 4
     assert "play.c" in compiled(checkout)[-1]
 
 
-def test_changed_headers_compile_all_but_adbd(checkout: Checkout) -> None:
+def test_changed_headers_compile_all_but_what_is_of_the_guest(checkout: Checkout) -> None:
     build(checkout)
     build(checkout, headers_identity="2")
-    assert len(compiled(checkout)) == 3
+    assert len(compiled(checkout)) == 4
 
 
 def test_compile_error_is_shown(checkout: Checkout) -> None:
@@ -107,14 +108,16 @@ def test_missing_compiler_is_named(checkout: Checkout, monkeypatch: pytest.Monke
         build(checkout)
 
 
-def test_an_ndk_makes_the_programs_but_not_adbd(checkout: Checkout, ndk: Path) -> None:
+def test_an_ndk_makes_the_programs_but_not_those_of_the_guest(
+    checkout: Checkout, ndk: Path
+) -> None:
     result = build(checkout, ndk=ndk)
     assert result.files["play"].read_text() == "of the NDK\n"
     jni = checkout.layout.root / "userspace" / "play" / "jni"
     built = (ndk / "built").read_text()
     assert built == f"/headers {jni}/Android.mk {jni}/Application.mk\n"
     assert [line.split()[-2] for line in compiled(checkout)] == [
-        str(checkout.layout.root / "guest" / "adbd" / "adbd.c")
+        str(checkout.layout.root / "guest" / name / f"{name}.c") for name in ("adbd", "su")
     ]
 
 

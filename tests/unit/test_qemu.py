@@ -186,6 +186,24 @@ def test_a_broken_connection_is_no_dead_guest(
                 time.sleep(0.1)
 
 
+def test_a_guest_whose_programs_do_not_get_on_is_not_dead(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its users may have all the CPU: it is adbd that is asked whether it lives."""
+    monkeypatch.setattr(emulated, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(emulated, "HEARTBEAT_PATIENCE_SECONDS", 1.0)
+    shell = machine / "shell"
+    shell.write_text(f'#!/bin/sh\n[ ! -e "{machine}/busy" ] || exec sleep 20\nexec sh "$@"\n')
+    shell.chmod(0o755)
+    fake_qemu(machine, script=GUEST.replace('" -n\n', '" -n -r "{folder}/shell"\n'))
+    with qemu.boot(request(machine)) as device:
+        (machine / "busy").touch()
+        with pytest.raises(HarnessError, match="did not end within 1 s"):
+            device.shell(["true"], timeout=1)
+        time.sleep(2.5)
+        device.check()
+
+
 def test_a_guest_that_stops_answering(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emulated, "HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(emulated, "HEARTBEAT_PATIENCE_SECONDS", 1.0)

@@ -47,9 +47,11 @@ def request_(tmp_path: Path) -> RootfsRequest:
     (guest / "etc" / "inittab").write_text("::respawn:/sbin/adbd\n")
     (tmp_path / "busybox").write_bytes(b"busy")
     (tmp_path / "adbd").write_bytes(b"adbd!")
+    (tmp_path / "su").write_bytes(b"su!")
     return RootfsRequest(
         busybox=tmp_path / "busybox",
         adbd=tmp_path / "adbd",
+        su=tmp_path / "su",
         guest_dir=guest,
         out=tmp_path / "out" / "initramfs.cpio",
     )
@@ -60,6 +62,7 @@ def test_what_is_in_it(request_: RootfsRequest) -> None:
     assert entries["init"].data == b"#!/bin/sh\n"
     assert stat.S_IMODE(entries["init"].mode) == 0o755
     assert entries["sbin/adbd"].data == b"adbd!"
+    assert entries["bin/su"].data == b"su!"
     assert entries["bin/sh"].data == b"busybox"
     assert stat.S_ISLNK(entries["bin/sh"].mode)
     assert stat.S_ISCHR(entries["dev/console"].mode)

@@ -50,7 +50,9 @@ class FakeDevice:
     accel: str = "none"
     shared: bool = False
 
-    def shell(self, argv: Sequence[str], *, timeout: float, user: str | None = None) -> ShellResult:
+    def shell(
+        self, argv: Sequence[str], *, timeout: float, user: str | None = None, urgent: bool = False
+    ) -> ShellResult:
         assert timeout > 0
         assert not self.closed
         self.calls.append((tuple(argv), user))

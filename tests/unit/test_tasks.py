@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import process
 from tests.unit.fake_tree import Checkout, make_checkout, write
 from tests.unit.test_process import read_pid, wait_until_dead
 
@@ -99,7 +100,11 @@ def test_build_then_nothing_to_do(checkout: Checkout) -> None:
         (["test", "--only=x"], ["unknown part 'x'", "lint, unit, emulator"]),
         (["boot", "--accel=xen"], ["unknown accelerator 'xen'", "auto, kvm, tcg"]),
         (["exec"], ["no command given"]),
-        (["exec", "--push=nowhere", "--", "true"], ["there is no file", "nowhere"]),
+        (["exec", "--push=nowhere", "--", "true"], ["nowhere is not there"]),
+        (["exec", "--push=~nobody-like-this", "--", "true"], ["~nobody-like-this is not there"]),
+        (["exec", "--push=.", "--", "true"], ["is a folder"]),
+        (["exec", "--push=/dev/null", "--", "true"], ["/dev/null is not a regular file"]),
+        (["--help", "nonsense"], ["nonsense", "--list"]),
         (["build", "--no-such-option"], ["--no-such-option", "--list"]),
         (["nonsense"], ["nonsense", "--list"]),
     ],
@@ -112,6 +117,41 @@ def test_wrong_words_exit_2_with_one_clear_error(
     assert "Traceback" not in result.stderr
     for text in shown:
         assert text in result.stderr
+
+
+def test_files_that_would_hide_one_another_are_refused_before_anything_is_done(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    write(tmp_path, {"a/same": "1", "b/same": "2", "play": "x"})
+    write(checkout.layout.root, {"guest/init": "#!/bin/sh\n"})
+    words = ["exec", source(checkout), "--push=a/same"]
+    result = invoke(checkout, *words, "--push=b/same", "--", "true")
+    assert result.returncode == 2
+    assert "a/same and" in result.stderr and "would have the same name" in result.stderr
+    assert not checkout.layout.build.exists()
+    result = invoke(checkout, *words, f"--push={tmp_path}/a/same", "--push=play", "--", "true")
+    assert result.returncode == 2
+    assert "play has the name of a file of ours" in result.stderr
+    assert not (checkout.layout.build / "runs").exists()
+
+
+@pytest.mark.parametrize("task", [["--list"], ["--help", "exec"], ["doctor"], ["build"]])
+@pytest.mark.parametrize("end", [">&-", "<&- >&- 2>&-", "| head -n 1", ">/dev/full"])
+def test_no_task_minds_where_its_output_goes(checkout: Checkout, task: list[str], end: str) -> None:
+    words = [*task, source(checkout)] if task == ["build"] else task
+    plain = invoke(checkout, *words).returncode
+    shell = ["bash", "-o", "pipefail", "-c", f'"$@" {end}', "bash", *command(*words)]
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    result = subprocess.run(
+        shell,
+        cwd=checkout.layout.root,
+        capture_output=True,
+        env={**os.environ, **ascii_only},
+        check=False,
+    )
+    assert b"Traceback" not in result.stderr
+    assert b"internal error" not in result.stderr
+    assert result.returncode == (2 if end == ">/dev/full" else plain), result.stderr
 
 
 def test_another_toolchain_builds_the_kernel(checkout: Checkout) -> None:
@@ -139,6 +179,65 @@ def test_a_line_without_its_source_is_said_not_to_be_tested(
     assert invoke(checkout, "test", "--only=goldfish").returncode == 1
 
 
+def test_a_bare_pytest_boots_nothing() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    folders = set(re.findall(r"^(tests/\w+)/", found.stdout, re.MULTILINE))
+    assert folders == {"tests/unit"}, found.stderr
+
+
+NONSENSE = {
+    **dict.fromkeys(("ARCH", "CROSS_COMPILE", "CC", "HOSTCC", "LLVM", "O", "V"), "nonsense"),
+    **dict.fromkeys(("KBUILD_OUTPUT", "KBUILD_SRC", "KCFLAGS", "KCONFIG_CONFIG"), "/nonsense"),
+    **dict.fromkeys(("CFLAGS", "CPATH", "LIBRARY_PATH", "GCC_EXEC_PREFIX"), "/nonsense"),
+    **dict.fromkeys(("MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS"), "--nonsense"),
+    **dict.fromkeys(("CCACHE_DIR", "CCACHE_PREFIX", "CCACHE_DISABLE"), "nonsense"),
+    **dict.fromkeys(("TAR_OPTIONS", "GREP_OPTIONS", "XZ_OPT", "GZIP", "UNZIP"), "--nonsense"),
+    **dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CONFIG"), "/nonsense"),
+    **dict.fromkeys(("ADB_TRACE", "ADB_VENDOR_KEYS", "ADB_SERVER_SOCKET"), "nonsense"),
+    **dict.fromkeys(("ANDROID_SERIAL", "ANDROID_ADB_SERVER_PORT", "ADBUTILS_ADB_PATH"), "9"),
+    **dict.fromkeys(("LC_MESSAGES", "LANG", "LANGUAGE"), "nonsense"),
+    **dict.fromkeys(("POSIXLY_CORRECT", "PATCH_GET", "BASH_ENV", "ENV", "PERL5OPT"), "1"),
+}
+
+
+@pytest.mark.parametrize("kind", ["tree", "tarball", "repository"])
+def test_variables_of_the_user_change_nothing(checkout: Checkout, kind: str) -> None:
+    given = source(checkout)
+    if kind == "tarball":
+        given = f"--source={checkout.tarball()}"
+    if kind == "repository":
+        git = ["git", "-C", str(checkout.kernel), "-c", "user.name=t", "-c", "user.email=t@t"]
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+            subprocess.run([*git, *words], check=True)
+        given = f"--source=file://{checkout.kernel}"
+    checkout.add_patch("0001.patch", {"mm/oom_kill.c": ("kill\n", "more\n")})
+
+    def build(environment: dict[str, str]) -> str:
+        done = subprocess.run(
+            command("build", "--policy=rss", given),
+            cwd=checkout.layout.root,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = build(NONSENSE)
+    (made,) = checkout.layout.build.glob("*/src/out-arm-virt/made")
+    before = made.read_text()
+    assert build({}) == first
+    assert build(NONSENSE) == first
+    assert made.read_text() == before
+
+
 def test_debug_shows_the_traceback(checkout: Checkout) -> None:
     assert "Traceback" in invoke(checkout, "--debug", "build", "--policy=x").stderr
 
@@ -159,11 +258,30 @@ def test_clean_says_what_it_removed(checkout: Checkout) -> None:
     result = invoke(checkout, "clean")
     assert f"removed {checkout.layout.build}" in result.stderr
     assert f"kept the downloads and compiled objects in {checkout.layout.cache}" in result.stderr
-    assert not checkout.layout.build.exists()
+    assert not (checkout.layout.build / "file").exists()
     result = invoke(checkout, "clean", "--cache")
     assert f"nothing to remove in {checkout.layout.build}" in result.stderr
     assert f"removed {checkout.layout.cache}" in result.stderr
-    assert not checkout.layout.cache.exists()
+    # But for the locks, which others may wait for.
+    assert [path.name for path in checkout.layout.cache.iterdir()] == [".lock"]
+    assert sorted(path.name for path in checkout.layout.build.iterdir()) == [".use"]
+
+
+def test_clean_waits_for_whoever_uses_what_it_removes(checkout: Checkout) -> None:
+    write(checkout.layout.build, {"kernel": "x"})
+    using = process.lock(checkout.layout.build / ".use", shared=True, on_wait=lambda: None)
+    with (
+        using,
+        subprocess.Popen(
+            command("clean"), cwd=checkout.layout.root, stderr=subprocess.PIPE, text=True
+        ) as cleaner,
+    ):
+        assert cleaner.stderr is not None
+        assert "another run uses build/: waiting" in cleaner.stderr.readline()
+        assert (checkout.layout.build / "kernel").exists()
+        using.close()
+        assert cleaner.wait(timeout=10) == 0
+    assert not (checkout.layout.build / "kernel").exists()
 
 
 def test_patch_says_where_the_tree_is(checkout: Checkout) -> None:
@@ -213,10 +331,7 @@ def test_nothing_runs_on_after_an_interruption(
     sleeping = read_pid(pid)
     os.kill(harness.pid, how)
     _, stderr = harness.communicate(timeout=20)
-    if how is signal.SIGKILL:
-        # Only the direct child hears of our death; SIGTERM ends it, as it ends make.
-        os.kill(sleeping, signal.SIGKILL)
-        return
-    assert harness.returncode == (130 if how is signal.SIGINT else 143), stderr
+    status = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert harness.returncode == status[how], stderr
     assert "Traceback" not in stderr
     wait_until_dead(sleeping)

@@ -201,7 +201,10 @@ def test_a_leader_can_exit_and_leave_a_thread(built: Path) -> None:
         assert player.stdout is not None
         pid = int(re.search(r"pid=(\d+)", player.stdout.readline())[1])  # type: ignore[index]
         assert player.stdout.readline().startswith("ready ")
+        started = time.monotonic()
         assert "state=alive" in player.stdout.readline()
+        # It lives: nobody waits for its end.
+        assert time.monotonic() - started < 5
         assert Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
         assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 2
         player.kill()

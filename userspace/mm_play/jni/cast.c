@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* All processes of the play, seen from the parent. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -205,15 +206,15 @@ void cast_grow(struct actor *actor, unsigned long bytes)
 		wait_until(has_grown, actor, 20000);
 }
 
-/* Has SIGKILL been sent to it, or does it exit already?  Its end may take long. */
-static bool is_dying(pid_t pid)
+/* Has SIGKILL been sent to a thread, or does it exit already? */
+static bool is_thread_dying(pid_t pid, const char *thread)
 {
 	unsigned long long pending, all = 0;
-	char path[64], line[256];
+	char path[64], line[256], *state;
 	unsigned long flags = 0;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/status", pid, thread);
 	file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file))
 		if (sscanf(line, "SigPnd: %llx", &pending) == 1 ||
@@ -221,16 +222,40 @@ static bool is_dying(pid_t pid)
 			all |= pending;
 	if (file)
 		fclose(file);
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, thread);
 	file = fopen(path, "re");
 	if (file) {
 		/* pid (comm) state ppid pgrp session tty tpgid flags */
-		if (fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %lu",
-			   &flags) != 1)
+		state = fgets(line, sizeof(line), file) ? strrchr(line, ')') :
+							  NULL;
+		if (!state || sscanf(state, ") %*c %*d %*d %*d %*d %*d %lu",
+				     &flags) != 1)
 			flags = 0;
 		fclose(file);
 	}
 	return all & 1ULL << (SIGKILL - 1) || flags & PF_EXITING;
+}
+
+/*
+ * Is it on its way out?  Its end may take long.  A leader that has exited says
+ * nothing of its process: that dies with the last of its threads.
+ */
+static bool is_dying(pid_t pid)
+{
+	struct dirent *entry;
+	char path[64];
+	bool dying;
+	DIR *threads;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	threads = opendir(path);
+	dying = threads;
+	while (dying && (entry = readdir(threads)))
+		if (entry->d_name[0] != '.')
+			dying = is_thread_dying(pid, entry->d_name);
+	if (threads)
+		closedir(threads);
+	return dying;
 }
 
 static bool nobody_dies(const struct actor *unused)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""./run makes its Python environment when it has to, whatever it is started from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Makes an environment whose invoke shows how it was started.
+PYTHON = """#!/bin/sh
+[ "$1 $2" = "-m venv" ] || exit 0
+echo made >>"$(dirname "$0")/made"
+mkdir -p "$3/bin"
+printf '#!/bin/sh\\nexit 0\\n' >"$3/bin/python"
+printf '#!/bin/sh\\necho "$@"; env; ls -l /proc/self/fd >&2\\n' >"$3/bin/invoke"
+chmod +x "$3/bin/python" "$3/bin/invoke"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ./run, and a python3 that is a link to python3.11."""
+    folder, tools = tmp_path / "a checkout", tmp_path / "tools"
+    folder.mkdir()
+    tools.mkdir()
+    shutil.copy(ROOT / "run", folder)
+    (folder / "requirements.lock").write_text("nothing\n")
+    for name in ("python3.11", "python3.12"):
+        (tools / name).write_text(PYTHON)
+        (tools / name).chmod(0o755)
+    (tools / "python3").symlink_to("python3.11")
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    return folder
+
+
+def run(checkout: Path, redirections: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    # doctor is the task for which no package has to be there.
+    return subprocess.run(
+        ["bash", "-c", f'"$0" doctor {redirections}', str(checkout / "run")],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def made(checkout: Path) -> int:
+    """How often the environment was made."""
+    return len((checkout.parent / "tools" / "made").read_text().splitlines())
+
+
+def test_the_environment_is_made_once_for_a_lock_and_a_python(checkout: Path) -> None:
+    assert run(checkout).stdout.startswith("doctor\n")
+    assert run(checkout).returncode == 0
+    assert made(checkout) == 1
+    (checkout / "requirements.lock").write_text("something\n")
+    run(checkout)
+    assert made(checkout) == 2
+    python = checkout.parent / "tools" / "python3"
+    python.unlink()
+    python.symlink_to("python3.12")
+    run(checkout)
+    assert made(checkout) == 3
+    (checkout / ".venv" / "bin" / "python").unlink()
+    run(checkout)
+    assert made(checkout) == 4
+
+
+def test_variables_of_python_and_invoke_are_not_for_us(checkout: Path) -> None:
+    nonsense = dict.fromkeys(
+        ("PYTHONHOME", "PYTHONPATH", "PYTHONOPTIMIZE", "INVOKE_DEBUG", "PIP_USER", "CDPATH"), "no"
+    )
+    shown = run(checkout, PIP_INDEX_URL="https://pypi.example.org", **nonsense).stdout.splitlines()
+    assert not [name for name in nonsense if f"{name}=no" in shown]
+    assert "PIP_INDEX_URL=https://pypi.example.org" in shown
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_open_for_what_is_started(checkout: Path, closed: str) -> None:
+    done = run(checkout, closed)
+    assert done.returncode == 0
+    if "2>" not in closed:
+        for fd in range(3):
+            assert f" {fd} -> " in done.stderr
