@@ -411,6 +411,7 @@ def stress(
         **BUSYBOX,
         "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
         "quick": "only the main figures, in few rounds (default: all of bench/plan.toml)",
+        "report_only": "a missed target does not fail the bench (default: it does)",
         "results": "also write the figures as JSON to this file (default: build/bench/bench.json)",
     }
 )
@@ -422,12 +423,14 @@ def bench(
     source: str | None = None,
     busybox: str | None = None,
     quick: bool = False,
+    report_only: bool = False,
     results: str | None = None,
 ) -> None:
     """Measure what limits cost, in instructions, beside an unpatched kernel and memcg."""
     code = commands.bench(
         _selection(kernel, None, board, source, busybox, False),
         quick=quick,
+        report_only=report_only,
         results=_path(results),
         reproduce=shlex.join(["./run", *sys.argv[1:]]),
         layout=Layout.default(),

@@ -540,9 +540,18 @@ def stress(
 
 
 def bench(
-    selection: Selection, *, quick: bool, results: Path | None, reproduce: str, layout: Layout
+    selection: Selection,
+    *,
+    quick: bool,
+    report_only: bool,
+    results: Path | None,
+    reproduce: str,
+    layout: Layout,
 ) -> int:
-    """Build the kernels of the plan, measure, and show; SCENARIO_FAILED if it does not repeat."""
+    """Build the kernels of the plan, measure, and show.
+
+    SCENARIO_FAILED if a target is missed, unless ``report_only``, or if it does not repeat.
+    """
     kernels = load_kernels(layout)
     plan = load_plan(kernels.line(selection.kernel).bench, quick=quick, layout=layout)
     requests = {
@@ -576,11 +585,11 @@ def bench(
         write_text(path, text)
     ui.console.print(show.table(counted))
     ui.say(f"plots: {folder / 'bench.png'}")
-    return _bench_verdict(counted, found)
+    return bench_verdict(counted, found, report_only=report_only)
 
 
-def _bench_verdict(counted: Sequence[Figure], found: Measurements) -> int:
-    """Missed targets are told; numbers that do not repeat are worth nothing."""
+def bench_verdict(counted: Sequence[Figure], found: Measurements, *, report_only: bool) -> int:
+    """A missed target fails the bench; numbers that do not repeat are worth nothing at all."""
     missed = [figure.name for figure in counted if figure.met is False]
     if "repeat" in missed:
         ui.say(
@@ -588,9 +597,10 @@ def _bench_verdict(counted: Sequence[Figure], found: Measurements) -> int:
             f" ({most_apart(found)})"
         )
         return int(ExitCode.SCENARIO_FAILED)
-    if missed:
-        ui.say(f"missed: {', '.join(missed)}")
-    return int(ExitCode.PASSED)
+    if not missed:
+        return int(ExitCode.PASSED)
+    ui.say(f"missed: {', '.join(missed)}")
+    return int(ExitCode.PASSED if report_only else ExitCode.SCENARIO_FAILED)
 
 
 def _boot_bench(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness import commands
 from harness.bench import show
 from harness.bench.figures import Figure, figures, most_apart
 from harness.bench.measure import (
@@ -251,3 +252,21 @@ def test_the_page_of_plots_is_drawn(tmp_path: Path) -> None:
     plot(plan, found, figures(plan, found), path)
     text = path.read_text(encoding="utf-8")
     assert "<svg" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "report_only", "code"),
+    [(1.0, False, 0), (1.0, True, 0), (3.0, False, 1), (3.0, True, 0)],
+)
+def test_a_missed_target_fails_the_bench(value: float, report_only: bool, code: int) -> None:
+    figure = Figure("page.empty", "instructions/page", value, target=2.0)
+    verdict = commands.bench_verdict([figure], Measurements(), report_only=report_only)
+    assert verdict == code
+
+
+def test_numbers_that_do_not_repeat_fail_even_a_report() -> None:
+    found = Measurements()
+    for value in (2000.0, 2001.5):
+        found.add(Key("unpatched", 10, "page"), value)
+    figure = Figure("repeat", "instructions/page", 1.5, target=0.5)
+    assert commands.bench_verdict([figure], found, report_only=True) == 1
