@@ -39,10 +39,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(checkout: Path, redirections: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    checkout: Path, redirections: str = "", task: str = "doctor", **env: str
+) -> subprocess.CompletedProcess[str]:
     # doctor is the task for which no package has to be there.
     return subprocess.run(
-        ["bash", "-c", f'"$0" doctor {redirections}', str(checkout / "run")],
+        ["bash", "-c", f'"$0" {task} {redirections}', str(checkout / "run")],
         env={**os.environ, **env},
         capture_output=True,
         text=True,
@@ -88,3 +90,41 @@ def test_closed_streams_are_open_for_what_is_started(checkout: Path, closed: str
     if "2>" not in closed:
         for fd in range(3):
             assert f" {fd} -> " in done.stderr
+
+
+def apt_get(checkout: Path, script: str) -> None:
+    """A system where one package is missing, and this apt-get would install it."""
+    (checkout / "configs").mkdir()
+    (checkout / "configs" / "debian-packages.txt").write_text("ccache # for all\n")
+    commands = {
+        "dpkg-query": "exit 1",
+        "id": "echo 0",
+        "sleep": "echo waited >>../waited",
+        "apt-get": f'echo "$*" >>../asked\n{script}',
+    }
+    for name, body in commands.items():
+        tool = checkout.parent / "tools" / name
+        tool.write_text(f"#!/bin/sh\n{body}\n")
+        tool.chmod(0o755)
+
+
+def test_another_apt_is_waited_for(checkout: Path) -> None:
+    apt_get(
+        checkout,
+        "[ $(wc -l <../asked) -gt 2 ] || "
+        '{ echo "E: Could not get lock /var/lib/apt/lists/lock." >&2; exit 100; }',
+    )
+    done = run(checkout, task="build")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "build")
+    assert (checkout.parent / "waited").read_text().count("waited") == 2
+    asked = (checkout.parent / "asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["update", "update", "update", "install"]
+
+
+def test_what_apt_says_is_shown_where_waiting_does_not_help(checkout: Path) -> None:
+    apt_get(checkout, 'echo "E: The repository is not signed." >&2; exit 100')
+    done = run(checkout, task="build")
+    assert done.returncode == 2
+    assert "not signed" in done.stderr
+    assert "next: " in done.stderr
+    assert not (checkout.parent / "waited").exists()
