@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The tasks of ``./run`` (and of ``invoke`` in the activated environment).
 
-Only arguments are read here; harness/commands.py does the work.
+Only arguments are read here; harness/command/commands.py does the work.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness import commands, streams
-from harness.accel import checked
-from harness.cli import (
+from harness.command import commands, streams
+from harness.command.cli import (
     caller_file,
     caller_path,
     finish,
@@ -26,9 +25,10 @@ from harness.cli import (
     misuse_exits_2,
     words_after_dashes,
 )
-from harness.commands import Outputs, Selection
+from harness.command.commands import Outputs, Selection
+from harness.device.accel import checked
+from harness.device.start import DeviceOptions
 from harness.layout import Layout
-from harness.start import DeviceOptions
 
 streams.prepare()
 misuse_exits_2()

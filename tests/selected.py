@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 
-from harness.commands import Selection
-from harness.start import DeviceOptions
+from harness.command.commands import Selection
+from harness.device.start import DeviceOptions
 
 
 def selection(*, debug: bool = False) -> Selection:
-    """What harness.commands.Selection.environment has put into variables."""
+    """What harness.command.commands.Selection.environment has put into variables."""
     return Selection(
         kernel=_value("KERNEL"),
         arch=_value("ARCH"),

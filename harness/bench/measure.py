@@ -19,7 +19,7 @@ from functools import partial
 
 from harness import kmsg
 from harness.bench.plan import Plan, Variant
-from harness.device import Device
+from harness.device.device import Device
 from harness.errors import HarnessError
 from harness.ui import Stage
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.device import Device
-from harness.judge import Status
+from harness.build.pipeline import Prepared
+from harness.case.judge import Status
+from harness.case.run import PolicyBuild, Runner
+from harness.case.scenario import Case, load_scenarios, select_cases
+from harness.device.device import Device
 from harness.layout import Layout
-from harness.pipeline import Prepared
-from harness.report import failure_lines
-from harness.run import PolicyBuild, Runner
-from harness.scenario import Case, load_scenarios, select_cases
+from harness.show.report import failure_lines
 from tests.debug.conftest import POLICY
 
 pytestmark = pytest.mark.debug

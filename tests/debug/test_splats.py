@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from harness import ui
-from harness.build import build_external
-from harness.configure import parse_config
-from harness.device import Device
+from harness.build.build import build_external
+from harness.build.configure import parse_config
+from harness.build.pipeline import Prepared
+from harness.device.device import Device
 from harness.errors import GuestCrash
 from harness.layout import Layout
-from harness.pipeline import Prepared
 from harness.splat import scan
 
 pytestmark = pytest.mark.debug

@@ -9,15 +9,15 @@ from functools import partial
 
 import pytest
 
-from harness import commands
-from harness.accel import Accel
-from harness.device import Device
+from harness.build.pipeline import Prepared
+from harness.case.run import PolicyBuild, Runner
+from harness.case.scenario import POLICIES
+from harness.command import commands
+from harness.device.accel import Accel
+from harness.device.device import Device
+from harness.device.start import start as start_device
 from harness.errors import HarnessError
 from harness.layout import Layout
-from harness.pipeline import Prepared
-from harness.run import PolicyBuild, Runner
-from harness.scenario import POLICIES
-from harness.start import start as start_device
 from tests.selected import selection
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.device import Device
+from harness.device.device import Device
 from harness.errors import GuestCrash, HarnessError
 
 pytestmark = pytest.mark.emulator
@@ -184,7 +184,7 @@ def test_su_is_for_root(device: Device) -> None:
 
 def test_no_other_applet_of_busybox_was_lost(device: Device) -> None:
     script = "for a in $(busybox --list); do type $a > /dev/null 2>&1 || echo $a; done"
-    # The name that busybox's own su has got (harness/rootfs.py).
+    # The name that busybox's own su has got (harness/build/rootfs.py).
     assert device.shell(["sh", "-c", script], timeout=60).stdout in ("s-\n", "")
 
 

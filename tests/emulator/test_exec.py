@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import commands
+from harness.command import commands
 from harness.errors import GuestCrash
 from harness.layout import Layout
 from tests.selected import selection

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import pipeline
-from harness.accel import Accel
-from harness.commands import equip
-from harness.device import Device
+from harness.build import pipeline
+from harness.build.pipeline import Prepared
+from harness.command.commands import equip
+from harness.device.accel import Accel
+from harness.device.device import Device
 from harness.kernels import Variant, load_kernels
 from harness.kmsg import KillEvent, of_kind, parse
 from harness.layout import Layout
-from harness.pipeline import Prepared
 from tests.emulator.conftest import start
 from tests.selected import selection
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.judge import Status
+from harness.case.judge import Status
+from harness.case.run import Runner
+from harness.case.scenario import Case, load_scenarios, select_cases
 from harness.layout import Layout
-from harness.report import failure_lines
-from harness.run import Runner
-from harness.scenario import Case, load_scenarios, select_cases
+from harness.show.report import failure_lines
 
 pytestmark = pytest.mark.emulator
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.fetch import FetchRequest, Source, fetch
 from harness.kernels import KernelLine, Kernels, load_kernels
 from harness.layout import Layout
+from harness.source.fetch import FetchRequest, Source, fetch
 from harness.ui import Stage
 
 KERNELS_TOML = """

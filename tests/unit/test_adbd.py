@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.adb import AdbLink, AdbServer, free_port
+from harness.device.adb import AdbLink, AdbServer, free_port
 
 SOURCES = sorted((Path(__file__).parents[2] / "guest" / "adbd").glob("*.c"))
 WARNINGS = ("-Wall", "-Wextra", "-Werror")

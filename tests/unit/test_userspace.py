@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.evidence import read_script
+from harness.case.evidence import read_script
 
 USERSPACE = Path(__file__).parents[2] / "userspace"
 PROGRAMS = sorted(path.parent.name for path in USERSPACE.glob("*/jni"))

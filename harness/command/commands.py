@@ -1,0 +1,720 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the tasks do, apart from reading their arguments.
+
+tasks.py says which options there are; here the stages are called and their
+results shown.  Everything raises HarnessError; exit codes other than an error's
+are returned.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from harness import kmsg, process, ui
+from harness.bench import show
+from harness.bench.figures import Figure, figures, most_apart
+from harness.bench.measure import Boot, Measurements, measure
+from harness.bench.plan import Plan, load_plan
+from harness.bench.plot import plot
+from harness.build import compiler, pipeline
+from harness.build.build import KernelBuild
+from harness.build.ndk import Ndk
+from harness.build.pipeline import Prepared, PrepareRequest
+from harness.cache import LOCK, changing
+from harness.case.run import COMMAND_TIMEOUT_S, GUEST_DIR, PolicyBuild, exit_code, run_cases
+from harness.case.scenario import load_scenarios, select_cases
+from harness.command import doctor as doctor_module
+from harness.command import lint
+from harness.device import qemu
+from harness.device.accel import PROOF_SECONDS, Accel, choose
+from harness.device.device import Device
+from harness.device.emulated import EmulatedDevice
+from harness.device.qemu import BootRequest
+from harness.device.start import DeviceOptions, Emulator, start
+from harness.errors import ExitCode, HarnessError
+from harness.kernels import Kernels, Target, load_kernels
+from harness.layout import Layout
+from harness.show.report import Report, RunInfo, write_junit, write_results, write_text
+from harness.source import patch, sdk
+from harness.source.patch import PatchRequest
+from harness.ui import Stage
+
+# What tests need and this project does not have: a tree of kernel/goldfish, and the
+# Android emulator with its classic engine.
+GOLDFISH_SRC = "GOLDFISH_SRC"
+CLASSIC_EMULATOR = "CLASSIC_EMULATOR"
+
+# What `./run stress` runs, each for the same time.  Four CPUs even on a smaller machine.
+STRESS_SCENARIOS = ("stress", "fuzz")
+STRESS_POLICIES = ("rss",)
+STRESS_CPUS = 4
+
+KILLED = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The options every task about a kernel has, as typed; None is the default."""
+
+    kernel: str | None = None
+    arch: str | None = None
+    board: str | None = None
+    source: str | None = None
+    busybox: str | None = None
+    debug: bool = False
+    accel: str = "auto"
+    toolchain: str | None = None
+    ndk: str | None = None
+    on: DeviceOptions = field(default_factory=DeviceOptions)
+
+    def target(self, kernels: Kernels, policy: str | None = None) -> Target:
+        """The target for one policy (None: the first)."""
+        target = kernels.target(
+            line=self.kernel,
+            arch=self.arch,
+            board=self.board,
+            device=self.on.device,
+            policy=policy,
+            debug=self.debug,
+        )
+        self.on.check(target.board)
+        if self.toolchain is None:
+            return target
+        board = replace(target.board, cross_compile=self.toolchain)
+        return replace(target, board=board)
+
+    def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
+        """The request for one policy; a wrong NDK is found before anything is built."""
+        target = self.target(kernels, policy)
+        if self.ndk is not None:
+            Ndk.at(Path(self.ndk))
+        return PrepareRequest(
+            target=target,
+            source=self.source,
+            busybox=self.busybox,
+            initramfs=self.on.needs_initramfs(target.board),
+            ndk=Path(self.ndk) if self.ndk is not None else None,
+        )
+
+    def find_emulator(self, *, layout: Layout) -> Emulator | None:
+        """The Android emulator, if the board is one of its; HarnessError if it is lacking."""
+        return self.on.find_emulator(self.target(load_kernels(layout)).board, layout=layout)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As variables, for the tests to read; see tests/selected.py."""
+        values = {
+            "KERNEL": self.kernel,
+            "ARCH": self.arch,
+            "SOURCE": self.source,
+            "DEVICE": self.on.device,
+            "EMULATOR": self.on.emulator,
+            "RAMDISK": self.on.ramdisk,
+        }
+        return {f"MMLIMITS_TEST_{name}": value or "" for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A folder of tests/, pytest's options for it, and the kernel that it is run for.
+
+    Without ``always``, it is run only when it is named.  ``source`` and ``emulator``
+    name the variables that hold the kernel's source and the Android emulator, where
+    there have to be any.
+    """
+
+    folder: str
+    options: tuple[str, ...] = ()
+    selection: Selection = Selection()
+    always: bool = True
+    source: str | None = None
+    emulator: str | None = None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The variables that it needs and that are not set."""
+        needed = (self.source, self.emulator)
+        return tuple(name for name in needed if name is not None and not os.environ.get(name))
+
+
+TEST_PARTS = {
+    # Side by side; by files, which share what they have compiled.
+    "unit": Part(folder="unit", options=("--numprocesses=auto", "--dist=loadfile")),
+    "emulator": Part(folder="emulator"),
+    "x86_64": Part(folder="emulator", selection=Selection(arch="x86_64")),
+    "goldfish": Part(
+        folder="emulator", selection=Selection(kernel="goldfish-3.4"), source=GOLDFISH_SRC
+    ),
+    "avd": Part(
+        folder="emulator",
+        selection=Selection(kernel="goldfish-3.4", on=DeviceOptions(device="avd", ramdisk="ours")),
+        source=GOLDFISH_SRC,
+        emulator=CLASSIC_EMULATOR,
+    ),
+    # A kernel with KASAN and lockdep under TCG takes longer than all others.
+    "debug": Part(folder="debug", always=False),
+    "goldfish-debug": Part(
+        folder="debug",
+        selection=Selection(kernel="goldfish-3.4"),
+        always=False,
+        source=GOLDFISH_SRC,
+    ),
+}
+LINT = "lint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where results go, and the command lines that repeat the run or one case of it."""
+
+    results: Path | None
+    junit: Path | None
+    reproduce: str
+    command: str
+
+
+def fetch(selection: Selection, *, update: bool, layout: Layout) -> None:
+    """Download what the build needs: kernel source and the guest's busybox."""
+    kernels = load_kernels(layout)
+    line = kernels.line(selection.kernel)
+    pipeline.fetch_source(line, selection.source, layout=layout, update=update)
+    pipeline.fetch_busybox(
+        selection.target(kernels).board, selection.busybox, layout=layout, update=update
+    )
+
+
+def fetch_sdk(names: Sequence[str], *, accept_licence: bool, layout: Layout) -> None:
+    """Show what the packages are; download them if their licence is accepted."""
+    catalogue = sdk.load_catalogue(layout)
+    packages = [catalogue.package(name) for name in names]
+    for line in sdk.notice(packages, catalogue):
+        ui.console.print(line, soft_wrap=True, highlight=False)
+    if not accept_licence:
+        raise HarnessError(
+            "nothing was downloaded: this comes under the licence above",
+            hint="read it, and add --accept-licence to the same command",
+        )
+    with pipeline.exclusive(layout):
+        for package in packages:
+            with ui.stage(package.name) as stage:
+                stage.note(str(sdk.install(package, layout=layout, stage=stage)))
+
+
+def apply_patches(
+    line_name: str | None, *, source: str | None, check: bool, force: bool, layout: Layout
+) -> None:
+    """Apply the series, or with ``check`` only find out whether it applies exactly."""
+    line = load_kernels(layout).line(line_name)
+    fetched = pipeline.fetch_source(line, source, layout=layout)
+    with pipeline.exclusive(layout):
+        if not check:
+            compat = compiler.needs_compat(line, line.boards[line.default_board])
+            tree = pipeline.patch_source(line, fetched, layout=layout, force=force, compat=compat)
+            for text in (*tree.offsets, *(f"edited by hand: {name}" for name in tree.edits)):
+                ui.say(f"  {text}")
+            ui.console.print(str(tree.path), soft_wrap=True)
+            return
+        with ui.stage("check") as stage:
+            series = patch.check(
+                PatchRequest(line=line, source=fetched, compat=True), layout=layout, stage=stage
+            )
+            stage.note(f"{len(series)} patches apply to {fetched.version}: no fuzz, no offset")
+
+
+def build(selection: Selection, *, policies: Sequence[str], every: bool, layout: Layout) -> None:
+    """Build the kernels and say where they are and what command builds them by hand."""
+    kernels = load_kernels(layout)
+    chosen = kernels.policies if every else tuple(policies) or kernels.policies[:1]
+    requests = [selection.prepare_request(kernels, policy) for policy in chosen]
+    for request in requests:
+        kernel = pipeline.build_kernel(request, layout=layout)
+        pipeline.build_programs(kernel, ndk=request.ndk, layout=layout)
+        ui.console.print(str(kernel.image), soft_wrap=True)
+        ui.say(f"  by hand: {kernel.reproduce}")
+
+
+def prepare_all(
+    selection: Selection, policies: Sequence[str], *, layout: Layout
+) -> dict[str, Prepared]:
+    """Everything to boot, for each policy; wrong names are found before anything is built."""
+    kernels = load_kernels(layout)
+    requests = {policy: selection.prepare_request(kernels, policy) for policy in policies}
+    return {
+        policy: pipeline.prepare(request, layout=layout) for policy, request in requests.items()
+    }
+
+
+def doctor(*, layout: Layout) -> int:
+    """Show what is missing; HARNESS_ERROR if something is."""
+    checks = doctor_module.examine(load_kernels(layout), layout=layout)
+    ui.console.print(doctor_module.table(checks))
+    lacking = doctor_module.missing(checks)
+    if lacking:
+        names = ", ".join(check.what for check in lacking)
+        ui.console.print(f"[bold red]missing:[/] {names}")
+        return int(ExitCode.HARNESS_ERROR)
+    ui.console.print("[green]nothing is missing[/]")
+    return int(ExitCode.PASSED)
+
+
+def test(*, only: Sequence[str], layout: Layout) -> int:
+    """Linters and the folders of tests/; all are run, SCENARIO_FAILED if one failed.
+
+    What needs a kernel source that is not there is left out, and said to be.
+    """
+    names = (LINT, *TEST_PARTS)
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise HarnessError(
+            f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(names)}"
+        )
+    failed = _lint(layout) if not only or LINT in only else []
+    untested = []
+    for name, part in TEST_PARTS.items():
+        if name not in only and (only or not part.always):
+            continue
+        if part.lacking:
+            untested.append(name)
+        elif not _pytest(part, layout=layout):
+            failed.append(f"{name} tests")
+    for name in untested:
+        ui.console.print(_untested(name, TEST_PARTS[name]), soft_wrap=True)
+    if failed:
+        ui.console.print(f"[bold red]failed:[/] {', '.join(failed)}")
+        return int(ExitCode.SCENARIO_FAILED)
+    if only and len(untested) == len(only):
+        return int(ExitCode.HARNESS_ERROR)
+    return int(ExitCode.PASSED)
+
+
+def _untested(name: str, part: Part) -> str:
+    what = {
+        GOLDFISH_SRC: f"source of {part.selection.kernel}",
+        CLASSIC_EMULATOR: "Android emulator with the classic engine",
+    }
+    lacking = " and no ".join(what[name] for name in part.lacking)
+    needed = " ".join(f"{name}=PATH" for name in (part.source, part.emulator) if name)
+    return (
+        f"[bold yellow]not tested:[/] {name}: there is no {lacking} here"
+        f" ({needed} ./run test --only={name})"
+    )
+
+
+def _lint(layout: Layout) -> list[str]:
+    """The default line's checkpatch is for all lines: that of 3.4 does not run any more."""
+    kernels = load_kernels(layout)
+    fetched = pipeline.fetch_source(kernels.line(), None, layout=layout)
+    tree = pipeline.patch_source(kernels.line(), fetched, layout=layout)
+    folders = [
+        folder
+        for line in kernels.lines.values()
+        for folder in (line.patches, *([line.compat.patches] if line.compat else []))
+    ]
+    patches = [one.path for folder in folders for one in patch.read_series(folder)]
+    return lint.run(layout, lint.linters(layout, kernel_tree=tree.path, patches=patches))
+
+
+def _pytest(part: Part, *, layout: Layout) -> bool:
+    """Run one folder of tests; its output, with the closing line, goes straight through."""
+    folder = layout.root / "tests" / part.folder
+    if not any(folder.glob("test_*.py")):
+        ui.say(f"no tests in {folder}")
+        return False
+    selection = part.selection
+    if part.source is not None:
+        selection = replace(selection, source=_path_in(part.source))
+    if part.emulator is not None:
+        on = replace(selection.on, emulator=_path_in(part.emulator))
+        selection = replace(selection, on=on)
+    command = [sys.executable, "-m", "pytest", *part.options, str(folder)]
+    env = {**_asked_for(), **selection.environment}
+    return process.passthrough(command, cwd=layout.root, env=env) == 0
+
+
+def _asked_for() -> dict[str, str]:
+    """The variables that are said, somewhere, to be for us."""
+    names = (GOLDFISH_SRC, CLASSIC_EMULATOR, *sdk.SDK_VARIABLES)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or name.startswith("MMLIMITS_")
+    }
+
+
+def _path_in(variable: str) -> str:
+    """The path that a variable holds, from where ./run was called."""
+    return str(Path(os.environ.get("MMLIMITS_CWD") or ".") / os.environ[variable])
+
+
+def clean(*, cache: bool, layout: Layout) -> None:
+    """Remove what was built, and with ``cache`` what was downloaded; say what went."""
+    with pipeline.unused(layout):
+        _remove(layout.build, but=(pipeline.WORK_LOCK, pipeline.USE_LOCK))
+    if cache:
+        with changing(layout):
+            _remove(layout.cache, but=(LOCK,))
+    if not cache:
+        ui.say(f"kept the downloads and compiled objects in {layout.cache} (--cache removes them)")
+
+
+def _remove(folder: Path, *, but: Sequence[str]) -> None:
+    """Remove what is in a folder, but not the locks: somebody may wait for them."""
+    there = [path for path in folder.iterdir() if path.name not in but]
+    if not there:
+        ui.say(f"nothing to remove in {folder}")
+        return
+    size = sum(map(_megabytes, there))
+    for path in there:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    ui.say(f"removed {folder} ({size:.0f} MB)")
+
+
+def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
+    """Boot and hand the console to the user until they leave or the guest ends."""
+    emulator = selection.find_emulator(layout=layout)
+    prepared = _prepare_one(selection, policy, layout=layout)
+    accel = accelerate(selection, prepared, layout=layout)
+    with closing(_start(prepared, accel, emulator, cpus=cpus, layout=layout)) as device:
+        equip(device, prepared)
+        ui.say(f"from another terminal: adb connect {device.serial}")
+        if emulator is not None:
+            ui.say("this emulator's console takes no input: here is adb's shell")
+            return _adb_shell(device, ())
+        return device.interact()
+
+
+def adb_shell(
+    selection: Selection, argv: Sequence[str], *, policy: str | None, layout: Layout
+) -> int:
+    """Boot, then the real adb client's shell on our terminal, or one command in it."""
+    emulator = selection.find_emulator(layout=layout)
+    prepared = _prepare_one(selection, policy, layout=layout)
+    accel = accelerate(selection, prepared, layout=layout)
+    with closing(_start(prepared, accel, emulator, layout=layout)) as device:
+        equip(device, prepared)
+        return _adb_shell(device, argv)
+
+
+def _adb_shell(device: EmulatedDevice, argv: Sequence[str]) -> int:
+    client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
+    return process.passthrough(client)
+
+
+def execute(
+    selection: Selection,
+    argv: Sequence[str],
+    *,
+    policy: str | None,
+    user: str | None,
+    push: Sequence[Path],
+    timeout: float,
+    layout: Layout,
+) -> int:
+    """Boot, push, run one command; its output is passed on and its exit code returned."""
+    if not argv:
+        raise HarnessError("exec: no command given", hint="./run exec -- COMMAND ARGUMENT…")
+    _check_push(push)
+    emulator = selection.find_emulator(layout=layout)
+    prepared = _prepare_one(selection, policy, layout=layout)
+    _check_push(push, taken=prepared)
+    accel = accelerate(selection, prepared, layout=layout)
+    with closing(_start(prepared, accel, emulator, layout=layout)) as device:
+        equip(device, prepared, extra=push)
+        status = device.pipe(argv, timeout=timeout, user=user)
+        if status == KILLED:
+            _say_who_killed(device)
+    return status
+
+
+def _check_push(push: Sequence[Path], *, taken: Prepared | None = None) -> None:
+    """Raise HarnessError on a file that cannot be pushed, or that would hide another."""
+    ours: set[str] = set()
+    if taken is not None:
+        ours = {*taken.programs.files, *(module.name for module in taken.kernel.modules)}
+    named: dict[str, Path] = {}
+    for path in push:
+        if path.is_dir():
+            raise HarnessError(f"--push: {path} is a folder", hint="push its files, or an archive")
+        if not path.is_file():
+            kind = "is not a regular file" if path.exists() else "is not there"
+            raise HarnessError(f"--push: the file {path} {kind}")
+        if not os.access(path, os.R_OK):
+            raise HarnessError(f"--push: the file {path} may not be read")
+        other = named.setdefault(path.name, path)
+        if not other.samefile(path):
+            raise HarnessError(
+                f"--push: {other} and {path} would have the same name in the guest",
+                hint=f"all files go to {GUEST_DIR}: rename one of them",
+            )
+        if path.name in ours:
+            raise HarnessError(
+                f"--push: {path} has the name of a file of ours in {GUEST_DIR}",
+                hint="rename it",
+            )
+
+
+def _say_who_killed(device: Device) -> None:
+    """One line for a command that was killed by a limit, or by another killer of the kernel.
+
+    The guest has just been booted: what its log tells is about this command.
+    """
+    lines = device.shell(["dmesg"], timeout=COMMAND_TIMEOUT_S, urgent=True).stdout.splitlines()
+    for event in reversed(kmsg.parse(lines)):
+        if isinstance(event, kmsg.KillEvent):
+            ui.verbatim(f"killed by its user's limit: {kmsg.text(lines[event.line])}")
+            return
+        if isinstance(event, kmsg.OtherKillEvent):
+            ui.verbatim(f"killed by the {event.killer}: {kmsg.text(lines[event.line])}")
+            return
+
+
+def emulator_test(
+    selection: Selection,
+    *,
+    policies: Sequence[str],
+    scenarios: Sequence[str],
+    outputs: Outputs,
+    jobs: int,
+    layout: Layout,
+    cpus: int | None = None,
+    seconds: int | None = None,
+    seed: int = 1,
+) -> int:
+    """Build what the chosen cases need, run them, show and write the results."""
+    cases = select_cases(
+        load_scenarios(layout),
+        names=scenarios,
+        policies=policies,
+        seconds=seconds,
+        seed=seed,
+        debug=selection.debug,
+    )
+    emulator = selection.find_emulator(layout=layout)
+    prepared = prepare_all(
+        selection, tuple(dict.fromkeys(case.policy for case in cases)), layout=layout
+    )
+    first = next(iter(prepared.values()))
+    accel = accelerate(selection, first, layout=layout)
+    builds = {
+        policy: PolicyBuild(
+            boot=partial(_start, ready, accel, emulator, cpus=cpus, layout=layout),
+            modules=ready.kernel.modules,
+        )
+        for policy, ready in prepared.items()
+    }
+    results = run_cases(cases, builds, programs=first.programs.files, jobs=jobs)
+    with Report(ui.console, command=outputs.command) as report, closing(results):
+        for result in results:
+            report.add(result)
+    info = _run_info(first, accel, outputs)
+    if outputs.results is not None:
+        write_results(outputs.results, info, report.results)
+    if outputs.junit is not None:
+        write_junit(outputs.junit, info, report.results)
+    return int(exit_code(report.results))
+
+
+def stress(
+    selection: Selection, *, minutes: int, seed: int, outputs: Outputs, layout: Layout
+) -> int:
+    """Half the time everything at once, half the calls beside their model, on 4 CPUs."""
+    return emulator_test(
+        selection,
+        policies=STRESS_POLICIES,
+        scenarios=STRESS_SCENARIOS,
+        outputs=outputs,
+        jobs=1,
+        layout=layout,
+        cpus=STRESS_CPUS,
+        seconds=minutes * 60 // len(STRESS_SCENARIOS),
+        seed=seed,
+    )
+
+
+def bench(
+    selection: Selection,
+    *,
+    quick: bool,
+    report_only: bool,
+    results: Path | None,
+    reproduce: str,
+    layout: Layout,
+) -> int:
+    """Build the kernels of the plan, measure, and show.
+
+    SCENARIO_FAILED if a target is missed, unless ``report_only``, or if it does not repeat.
+    """
+    kernels = load_kernels(layout)
+    plan = load_plan(kernels.line(selection.kernel).bench, quick=quick, layout=layout)
+    requests = {
+        name: PrepareRequest(
+            target=replace(selection.target(kernels), variant=plan.kernels[name]),
+            source=selection.source,
+            busybox=selection.busybox,
+        )
+        for name in plan.used_kernels
+    }
+    # The program is compiled against the headers of the patched kernel, for all.
+    guest = pipeline.prepare(requests["patched"], layout=layout)
+    builds = {
+        name: pipeline.build_kernel(request, layout=layout) for name, request in requests.items()
+    }
+    with ui.stage("bench") as stage:
+        found = measure(plan, partial(_boot_bench, builds, guest, plan, layout), stage=stage)
+        stage.note(f"{len(found.values)} numbers, {sum(map(len, found.breaches.values()))} kills")
+    counted = figures(plan, found)
+    patched = builds["patched"]
+    text = show.results_json(
+        counted,
+        kernel=patched.target.line.name,
+        release=found.release,
+        board=patched.target.board.name,
+        reproduce=reproduce,
+    )
+    folder = layout.build / "bench"
+    plot(plan, found, counted, folder / "bench.png")
+    for path in (folder / "bench.json", *([results] if results is not None else [])):
+        write_text(path, text)
+    ui.console.print(show.table(counted))
+    ui.say(f"plots: {folder / 'bench.png'}")
+    return bench_verdict(counted, found, report_only=report_only)
+
+
+def bench_verdict(counted: Sequence[Figure], found: Measurements, *, report_only: bool) -> int:
+    """A missed target fails the bench; numbers that do not repeat are worth nothing at all."""
+    missed = [figure.name for figure in counted if figure.met is False]
+    if "repeat" in missed:
+        ui.say(
+            "failed: two boots of one kernel differ by more than half an instruction per page"
+            f" ({most_apart(found)})"
+        )
+        return int(ExitCode.SCENARIO_FAILED)
+    if not missed:
+        return int(ExitCode.PASSED)
+    ui.say(f"missed: {', '.join(missed)}")
+    return int(ExitCode.PASSED if report_only else ExitCode.SCENARIO_FAILED)
+
+
+def _boot_bench(
+    builds: Mapping[str, KernelBuild], guest: Prepared, plan: Plan, layout: Layout, how: Boot
+) -> Device:
+    """Boot one kernel of the plan with what mm_bench needs; no other program runs."""
+    kernel, initramfs = builds[how.kernel], guest.initramfs
+    assert initramfs is not None  # those of QEMU's boards always have one
+    device = qemu.boot(
+        BootRequest(
+            target=kernel.target,
+            image=kernel.image,
+            initramfs=initramfs.path,
+            run_dir=_run_dir(f"bench-{how.kernel}", layout),
+            cpus=how.cpus,
+            extra_append=f"{plan.append} {how.append}",
+            memory=plan.memory,
+            heartbeat=False,
+            icount=how.icount,
+        )
+    )
+    try:
+        _push(device, [guest.programs.files["mm_bench"]], kernel.modules)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
+    target = prepared.kernel.target
+    return RunInfo(
+        kernel=target.line.name,
+        release=prepared.kernel.release,
+        arch=target.board.arch,
+        board=target.board.name,
+        device=target.board.device,
+        accel=accel.name,
+        accel_why=accel.why,
+        reproduce=outputs.reproduce,
+        command=outputs.command,
+    )
+
+
+def _prepare_one(selection: Selection, policy: str | None, *, layout: Layout) -> Prepared:
+    name = policy or load_kernels(layout).policies[0]
+    return prepare_all(selection, [name], layout=layout)[name]
+
+
+def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> Accel:
+    """KVM or TCG for this kernel, shown with the reason."""
+
+    def prove() -> None:
+        stage.update("a boot under KVM")
+        kvm = Accel("kvm", "to be proven")
+        _start(prepared, kvm, None, patience=PROOF_SECONDS, layout=layout).close()
+
+    with ui.stage("accel") as stage:
+        accel = choose(selection.accel, prepared.kernel.target.board, prove=prove)
+        stage.note(f"{accel.name}: {accel.why}")
+    return accel
+
+
+def _start(
+    prepared: Prepared,
+    accel: Accel,
+    emulator: Emulator | None,
+    *,
+    cpus: int | None = None,
+    patience: float | None = None,
+    layout: Layout,
+) -> EmulatedDevice:
+    """Boot one guest in a run folder of its own below build/runs."""
+    return start(
+        prepared,
+        accel,
+        emulator=emulator,
+        run_dir=_run_dir(prepared.kernel.target.policy, layout),
+        cpus=cpus,
+        patience=patience,
+    )
+
+
+def _run_dir(name: str, layout: Layout) -> Path:
+    """A new folder for the files of one guest."""
+    runs = layout.build / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
+
+
+def equip(device: Device, prepared: Prepared, *, extra: Sequence[Path] = ()) -> None:
+    """Push the programs and load the modules, so that limits can be set at once."""
+    with ui.stage("push") as stage:
+        modules = prepared.kernel.modules
+        _push(device, [*prepared.programs.files.values(), *extra], modules, stage=stage)
+        stage.note(f"{len(prepared.programs.files)} programs, {len(modules)} modules loaded")
+
+
+def _push(
+    device: Device, files: Sequence[Path], modules: Sequence[Path], *, stage: Stage | None = None
+) -> None:
+    for path in (*files, *modules):
+        if stage is not None:
+            stage.update(path.name)
+        device.push(path, f"{GUEST_DIR}/{path.name}")
+    for module in modules:
+        loaded = device.shell(["insmod", f"{GUEST_DIR}/{module.name}"], timeout=20)
+        if loaded.returncode != 0:
+            raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
+
+
+def _megabytes(top: Path) -> float:
+    return sum(path.lstat().st_size for path in (top, *top.rglob("*")) if not path.is_dir()) / 1e6

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Parts of the Android SDK: downloaded on request only, or found where the user has them.
+
+configs/android-sdk.toml says which there are.  They come under Google's licence, so
+nothing is downloaded before the user has said that they accept it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import cache, process, stamp
+from harness.errors import HarnessError
+from harness.layout import Layout
+from harness.source.download import Remote, download, remote_size
+from harness.ui import Stage
+
+# Where the SDK's own tools look, the first one that is set.
+SDK_VARIABLES = ("ANDROID_SDK_ROOT", "ANDROID_HOME")
+
+COMPLETE = ".complete.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdkPackage:
+    """One archive, and its place below the root of an SDK."""
+
+    name: str
+    description: str
+    remote: Remote
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """All packages, and the address of the licence that they come under."""
+
+    licence: str
+    packages: Mapping[str, SdkPackage]
+
+    def package(self, name: str) -> SdkPackage:
+        """The package of that name; HarnessError lists the names there are."""
+        if name not in self.packages:
+            raise HarnessError(
+                f"unknown SDK package: {name!r}",
+                hint=f"--sdk takes some of: {', '.join(self.packages)}",
+            )
+        return self.packages[name]
+
+
+def load_catalogue(layout: Layout) -> Catalogue:
+    """Read configs/android-sdk.toml; raises HarnessError on a missing or wrong entry."""
+    path = layout.root / "configs" / "android-sdk.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        packages = {
+            name: _package(name, table, base=data["base"])
+            for name, table in data["package"].items()
+        }
+        return Catalogue(licence=data["licence"], packages=packages)
+    except OSError as error:
+        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise HarnessError(f"{path} is not valid TOML: {error}") from error
+    except KeyError as error:
+        raise HarnessError(f"{path}: the key {error} is missing") from error
+
+
+def _package(name: str, table: Mapping[str, Any], *, base: str) -> SdkPackage:
+    remote = Remote(url=base + table["file"], sha1=table.get("sha1"), sha256=table.get("sha256"))
+    if remote.sha1 is None and remote.sha256 is None:
+        raise KeyError(f"package.{name}.sha256")
+    return SdkPackage(
+        name=name, description=table["description"], remote=remote, folder=table["folder"]
+    )
+
+
+def our_root(layout: Layout) -> Path:
+    """The SDK that downloads go to."""
+    return layout.cache / "android-sdk"
+
+
+def notice(packages: Sequence[SdkPackage], catalogue: Catalogue) -> tuple[str, ...]:
+    """What would be downloaded, how large it is, from where, and under which licence."""
+    lines = []
+    for package in packages:
+        size = remote_size(package.remote.url)
+        megabytes = f"{size / 1e6:.0f} MB" if size else "unknown size"
+        lines += [f"{package.name}: {package.description}", f"  {megabytes}, {package.remote.url}"]
+    return (*lines, f"licence: {catalogue.licence}")
+
+
+def install(package: SdkPackage, *, layout: Layout, stage: Stage) -> Path:
+    """Download and unpack one package unless it is there; returns its folder."""
+    root = our_root(layout)
+    folder = root / package.folder
+    record = stamp.Stamp(folder / COMPLETE)
+    if not record.matches(package.remote.url):
+        with cache.changing(layout):
+            if not record.matches(package.remote.url):
+                _install(package, root, record, stage=stage)
+    return folder
+
+
+def _install(package: SdkPackage, root: Path, record: stamp.Stamp, *, stage: Stage) -> None:
+    folder = root / package.folder
+    process.require("unzip", hint="sudo apt-get install unzip")
+    archive = download(package.remote, root / Path(package.remote.url).name, stage=stage)
+    stage.update(f"unpacking {archive.name}")
+    unpacked = root / f"{package.name}.part"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    process.run(["unzip", "-q", archive, "-d", unpacked], what=f"unpacking {archive.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _only_folder(unpacked, archive).rename(folder)
+    shutil.rmtree(unpacked)
+    # Without these, the emulator does not take the folder for an SDK.
+    for name in ("platforms", "platform-tools"):
+        (root / name).mkdir(exist_ok=True)
+    record.write(identity=package.remote.url)
+    archive.unlink()
+
+
+def _only_folder(unpacked: Path, archive: Path) -> Path:
+    entries = list(unpacked.iterdir())
+    if len(entries) != 1 or not entries[0].is_dir():
+        raise HarnessError(f"{archive} holds {len(entries)} entries, not one folder")
+    return entries[0]
+
+
+def find(package: SdkPackage, *, layout: Layout) -> Path:
+    """The folder of a package, in the user's SDK or in ours; HarnessError says how to get it."""
+    roots = [Path(os.environ[name]) for name in SDK_VARIABLES if os.environ.get(name)]
+    for root in (*roots, our_root(layout)):
+        folder = root / package.folder
+        if folder.is_dir():
+            return folder
+    looked = ", ".join(str(root) for root in (*roots, our_root(layout)))
+    raise HarnessError(
+        f"there is no {package.folder} ({package.description}) in {looked}",
+        hint=f"`./run fetch --sdk={package.name}` gets it, or set ANDROID_SDK_ROOT to your SDK",
+    )
