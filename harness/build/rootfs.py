@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness import stamp
 from harness.errors import HarnessError
+from harness.users import APP_UIDS, SYSTEM_USERS, app_name
 
 # What the guest's init, the harness and a person at the shell use; all of it is in
 # Debian's busybox-static.
@@ -36,9 +37,6 @@ STICKY_FOLDERS = ("tmp", "data/local/tmp")
 # name, type, mode, major, minor: the kernel opens the console before devtmpfs is there.
 NODES = (("dev/console", 0o600, 5, 1), ("dev/null", 0o666, 1, 3))
 
-# Android's AID_ROOT, AID_SYSTEM, AID_SHELL; u0_aN is AID_APP + N by rule.
-SYSTEM_USERS = (("root", 0), ("system", 1000), ("shell", 2000))
-FIRST_APP_UID = 10000
 APP_USERS = 200
 HOME = "/data/local/tmp"
 
@@ -113,7 +111,7 @@ def _entries(request: RootfsRequest) -> Iterator[_Entry]:
 def _users() -> Iterator[tuple[str, int]]:
     yield from SYSTEM_USERS
     for number in range(APP_USERS):
-        yield f"u0_a{number}", FIRST_APP_UID + number
+        yield app_name(number), APP_UIDS.start + number
 
 
 def _passwd() -> str:

@@ -29,13 +29,11 @@ from harness.device.device import Device, ShellResult
 from harness.errors import ExitCode, GuestCrash, HarnessError
 from harness.kmsg import KillEvent, LogSlice, TableEvent, marker, of_kind, slice_log
 from harness.splat import scan
+from harness.users import APP_UIDS
 
 GUEST_DIR = "/data/local/tmp"
 SCRIPT_PLAYER = "mm_play"
 DAEMON = "oom_daemonARM"
-
-# Android's uids of apps (AID_APP to AID_ISOLATED_END): u0_a0 is 10000.
-APP_UIDS = range(10000, 100000)
 
 # No scenario uses this user; its limit, set twice, shows what else is in the table.
 SWEEP_USER = "u0_a199"

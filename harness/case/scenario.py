@@ -15,7 +15,6 @@ keys for kernels built with that policy.  scenarios/README.md lists every key.
 from __future__ import annotations
 
 import fnmatch
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +22,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.build.rootfs import FIRST_APP_UID
 from harness.errors import HarnessError
 from harness.layout import Layout
+from harness.users import app_uids
 
 POLICIES = ("rss", "runtime", "badness", "none")
 
@@ -188,8 +187,7 @@ class Scenario:
         """The uids of all users named u0_aN that are mentioned anywhere in it."""
         words = [step.line for step in self.steps]
         words += [" ".join((one.user or "", *one.args)) for one in self.commands]
-        found = re.findall(r"\bu0_a(\d+)\b", " ".join(words))
-        return frozenset(FIRST_APP_UID + int(number) for number in found)
+        return app_uids(" ".join(words))
 
 
 @dataclass(frozen=True)

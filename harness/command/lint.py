@@ -35,6 +35,8 @@ def linters(layout: Layout, *, kernel_tree: Path | None, patches: Sequence[Path]
         Linter(name="ruff", argv=(_script("ruff"), "check", *PYTHON)),
         Linter(name="format", argv=(_script("ruff"), "format", "--check", *PYTHON)),
         Linter(name="mypy", argv=(_script("mypy"), "--strict", *PYTHON)),
+        # Its cache would be a folder of the checkout's; the whole check takes a second.
+        Linter(name="imports", argv=(_script("lint-imports"), "--no-cache")),
         Linter(name="shellcheck", argv=("shellcheck", *_existing(layout.root, SHELL))),
         *_actionlint(layout),
         *_checkpatch(layout, kernel_tree, patches),

@@ -8,7 +8,6 @@ so that it never meets the user's: nothing of theirs is listed, stopped or asked
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import socket
 import stat
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from harness import process
-from harness.build.rootfs import FIRST_APP_UID
 from harness.device.device import ShellResult
 from harness.device.pipe import Outlet, Pipe
 from harness.errors import HarnessError
+from harness.users import app_uid
 
 if TYPE_CHECKING:  # importing it takes longer than starting a task may
     from adbutils import AdbClient, AdbDevice
@@ -86,9 +85,8 @@ def su_guest(user: str, command: str) -> str:
 
 def su_android(user: str, command: str) -> str:
     """As another user by Android's su, which wants a uid: that of u0_aN is 10000 + N."""
-    match = re.fullmatch(r"u0_a(\d+)", user)
-    uid = FIRST_APP_UID + int(match[1]) if match else user
-    return shlex.join(["su", str(uid), "sh", "-c", f"exec {command}"])
+    uid = app_uid(user)
+    return shlex.join(["su", user if uid is None else str(uid), "sh", "-c", f"exec {command}"])
 
 
 class AdbServer:
