@@ -440,9 +440,9 @@ def bench(
 
 @task(
     help={
-        "only": "lint, unit, emulator, x86_64, goldfish, avd, debug, goldfish-debug, or several"
-        " with commas (default: all but the debug kernels; goldfish and avd only with"
-        " GOLDFISH_SRC=PATH, avd also with CLASSIC_EMULATOR=PATH)"
+        "only": "lint, unit, or kernels that configs/kernels.toml has for it ([test.NAME]:"
+        " emulator, x86_64, debug ...), with commas (default: all but the debug kernels, and those"
+        " that need a PATH in a variable only where that is set)"
     }
 )
 @guarded

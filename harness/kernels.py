@@ -2,30 +2,32 @@
 """The kernel lines, boards and policies there are, as configs/kernels.toml says.
 
 Everything that differs between kernels is data in that file, so that a new line
-needs no new Python.  This module turns it into checked, typed values once, and
-answers a wrong name with the names that exist.
+needs no new Python.  The structs here are what the file may hold, key by key; a wrong
+name is answered with the names that exist.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from msgspec import Meta, field
+from msgspec.structs import force_setattr
+
+from harness import datafile
+from harness.datafile import NO_KEY, Table
 from harness.errors import HarnessError
 from harness.layout import Layout
-
-DEBUG_CONFIG = "configs/debug.config"
-DEFAULT_BENCH = "bench/plan.toml"
 
 # QEMU with our initramfs; the Android emulator.
 DEVICES = ("qemu", "avd")
 
+Count = Annotated[int, Meta(ge=1)]
 
-@dataclass(frozen=True, kw_only=True)
-class SourceSpec:
+
+class SourceSpec(Table, frozen=True, kw_only=True):
     """Where a line's source comes from: a Debian package, a tarball, a git repository.
 
     What is absent is None.  ``git`` is an address with ``#branch`` at its end;
@@ -39,52 +41,59 @@ class SourceSpec:
     git: str | None = None
     commit: str | None = None
 
+    def __post_init__(self) -> None:
+        """ValueError if it leads nowhere."""
+        if not (self.debian_package or self.url or self.git):
+            raise ValueError("needs debian-package, url or git")
+        for key, needed in (("debian-package", "tarball-in-package"), ("url", "sha256")):
+            given = (getattr(self, name.replace("-", "_")) for name in (key, needed))
+            if len({one is None for one in given}) > 1:
+                raise ValueError(f"{key} and {needed} go together")
 
-@dataclass(frozen=True, kw_only=True)
-class CompatPatches:
+
+class CompatPatches(Table, frozen=True, kw_only=True):
     """Patches that only compilers since a major version of gcc need."""
 
     patches: Path
     since_gcc: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class MakeGoals:
+class MakeGoals(Table, frozen=True, kw_only=True):
     """What the line's kbuild calls a goal that has had other names before."""
 
     configure: str = "olddefconfig"
     headers: str = "headers"
 
 
-@dataclass(frozen=True, kw_only=True)
-class DebugSettings:
-    """What a debug kernel needs.
+class DebugSettings(Table, frozen=True, kw_only=True):
+    """What a debug kernel needs on a board: CPUs, MB of memory, arguments for make.
 
-    ``config`` is merged into the board's defconfig; CPUs, MB of memory (0: as
-    ever), arguments for make.
+    None is as for any other kernel.
     """
 
-    config: Path
-    cpus: int
-    memory: int
-    make: tuple[str, ...]
+    cpus: Count | None = None
+    memory: Count | None = field(default=None, name="memory-mb")
+    make: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmulatorSettings:
+class EmulatorSettings(Table, frozen=True, kw_only=True):
     """What the Android emulator needs for a board of its own.
 
-    ``system_image`` is a package of configs/android-sdk.toml; memory in MB.
+    ``system_image`` is a package of configs/android-sdk.toml; memory in MB; ``target`` and
+    ``config`` are what an AVD's two .ini files say of the hardware.
     """
 
     system_image: str
-    memory: int
+    memory: Count = field(name="memory-mb")
+    target: str
+    config: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Board:
+class Board(Table, frozen=True, kw_only=True):
     """One machine a line can be built for and booted on.
 
+    ``arch`` is the kernel's word for its architecture, ``machine`` that of ``uname -m``,
+    ``userland`` Debian's and ``abi`` the NDK's, where there is one.
     ``defconfig`` is ours; it is merged into the tree's own ``base_defconfig``, a name
     below the tree, if there is one.  A board without ``qemu`` is one of the Android
     ``emulator``, or can only be built for.
@@ -92,24 +101,31 @@ class Board:
     in the guest.
     """
 
-    name: str
+    name: str = field(default="", name=NO_KEY)
     arch: str
+    machine: str = ""
+    abi: str | None = None
     defconfig: Path
-    base_defconfig: str | None
+    base_defconfig: str | None = None
     cross_compile: str
-    user_compile: str
+    user_compile: str = ""
     kernel_target: str
     kernel_image: str
     userland: str
-    qemu: str | None
-    qemu_args: tuple[str, ...]
-    net_args: tuple[str, ...]
-    tcg_thread: str
-    cpus: int
+    qemu: str | None = None
+    qemu_args: tuple[str, ...] = ()
+    net_args: tuple[str, ...] = ()
+    tcg_thread: Literal["multi", "single"] = "multi"
+    cpus: Count
     console: str
     append: str
-    emulator: EmulatorSettings | None
-    debug: DebugSettings
+    emulator: EmulatorSettings | None = None
+    debug: DebugSettings = DebugSettings()
+
+    def __post_init__(self) -> None:
+        """What is the same as another key unless it is given."""
+        force_setattr(self, "machine", self.machine or self.arch)
+        force_setattr(self, "user_compile", self.user_compile or self.cross_compile)
 
     @property
     def device(self) -> str:
@@ -127,24 +143,49 @@ class Board:
         return f"{self.user_compile}gcc"
 
 
-@dataclass(frozen=True, kw_only=True)
-class KernelLine:
-    """A kernel the series exists for."""
+class KernelLine(Table, frozen=True, kw_only=True):
+    """A kernel the series exists for; ``debug_config`` is what makes it a debug kernel."""
 
-    name: str
+    name: str = field(default="", name=NO_KEY)
     description: str
     patches: Path
-    compat: CompatPatches | None
-    goals: MakeGoals
+    compat: CompatPatches | None = None
+    goals: MakeGoals = MakeGoals()
     source: SourceSpec
     bench: Path
+    debug_config: Path
     default_board: str
-    boards: Mapping[str, Board]
+    boards: Mapping[str, Board] = field(name="board")
     policy_symbols: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        """ValueError if there is no board like the default one."""
+        datafile.name_entries(self.boards)
+        datafile.require_known("default-board", self.default_board, self.boards)
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
+
+class TestedKernel(Table, frozen=True, kw_only=True):
+    """A part of ``./run test``: the tests of a folder on one kernel, None being the default.
+
+    ``scenarios`` are those it runs, shell patterns allowed (none: all).  Unless it is
+    ``by_default``, it is run only when it is named.  ``source`` and ``emulator`` name the
+    variables that hold the kernel's source and the Android emulator, where there have
+    to be any.
+    """
+
+    tests: Literal["emulator", "debug"] = "emulator"
+    by_default: bool = True
+    kernel: str | None = None
+    arch: str | None = None
+    board: str | None = None
+    device: Literal["qemu", "avd"] | None = None
+    ramdisk: Literal["image", "ours"] | None = None
+    scenarios: tuple[str, ...] = ()
+    source: str | None = field(default=None, name="source-from")
+    emulator: str | None = field(default=None, name="emulator-from")
+
+
+class KernelVariant(Table, frozen=True, kw_only=True):
     """A kernel that differs from the line's own, to be compared with it.
 
     The series is applied up to the patch whose name has ``until`` in it (None: all;
@@ -153,7 +194,7 @@ class Variant:
     winning.
     """
 
-    name: str
+    name: str = field(default="", name=NO_KEY)
     until: str | None = None
     configs: tuple[Path, ...] = ()
 
@@ -171,7 +212,7 @@ class Target:
     board: Board
     policy: str
     debug: bool = False
-    variant: Variant | None = None
+    variant: KernelVariant | None = None
 
     @property
     def flavour(self) -> str:
@@ -194,13 +235,30 @@ class Target:
         return f"{self.line.name}/{self.flavour}/{self.policy}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kernels:
-    """All lines, the default one, and the policies every line knows."""
+class Kernels(Table, frozen=True, kw_only=True):
+    """All lines, the default one, the policies every line knows, and what is tested."""
 
-    lines: Mapping[str, KernelLine]
+    lines: Mapping[str, KernelLine] = field(name="line")
     default_line: str
-    policies: tuple[str, ...]
+    policies: Annotated[tuple[str, ...], Meta(min_length=1)]
+    tests: Mapping[str, TestedKernel] = field(default_factory=dict, name="test")
+
+    def __post_init__(self) -> None:
+        """ValueError if what belongs together does not."""
+        datafile.name_entries(self.lines)
+        datafile.require_known("default-line", self.default_line, self.lines)
+        for line in self.lines.values():
+            where = f"line.{line.name}.policy-symbols"
+            for policy in line.policy_symbols:
+                datafile.require_known(f"a policy of {where}", policy, self.policies)
+            for policy in self.policies:
+                if policy not in line.policy_symbols:
+                    raise ValueError(f"{where}: the key {policy!r} is missing")
+        for name, part in self.tests.items():
+            try:
+                self.target(line=part.kernel, board=part.board, arch=part.arch, device=part.device)
+            except HarnessError as error:
+                raise ValueError(f"test.{name}: {error.what}") from error
 
     def line(self, name: str | None = None) -> KernelLine:
         """The line called ``name``, or the default one."""
@@ -234,94 +292,12 @@ class Kernels:
 
 def load_kernels(layout: Layout) -> Kernels:
     """Read configs/kernels.toml; raises HarnessError on a missing or wrong entry."""
-    path = layout.root / "configs" / "kernels.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise HarnessError(f"{path} is not valid TOML: {error}") from error
-    try:
-        return _kernels(data, root=layout.root)
-    except TypeError as error:
-        raise HarnessError(
-            f"{path}: {error}", hint="compare with the other lines of the file"
-        ) from error
-    except KeyError as error:
-        raise HarnessError(
-            f"{path}: the key {error} is missing", hint="compare with the other lines of the file"
-        ) from error
-
-
-def _kernels(data: Mapping[str, Any], *, root: Path) -> Kernels:
-    lines = {name: _line(name, table, root=root) for name, table in data["line"].items()}
-    kernels = Kernels(
-        lines=lines, default_line=data["default-line"], policies=tuple(data["policies"])
+    return datafile.load(
+        layout.root / "configs" / "kernels.toml",
+        Kernels,
+        root=layout.root,
+        hint="compare with the other lines of the file",
     )
-    kernels.line()
-    for line in lines.values():
-        _select_board(line, board=None, arch=None)
-        missing = [name for name in kernels.policies if name not in line.policy_symbols]
-        if missing:
-            raise KeyError(f"line.{line.name}.policy-symbols.{missing[0]}")
-    return kernels
-
-
-def _line(name: str, table: Mapping[str, Any], *, root: Path) -> KernelLine:
-    source = table["source"]
-    return KernelLine(
-        name=name,
-        description=table["description"],
-        patches=root / table["patches"],
-        compat=_compat(table.get("compat"), root=root),
-        goals=MakeGoals(**table.get("goals", {})),
-        source=SourceSpec(**{key.replace("-", "_"): value for key, value in source.items()}),
-        bench=root / table.get("bench", DEFAULT_BENCH),
-        default_board=table["default-board"],
-        boards={key: _board(key, value, root=root) for key, value in table["board"].items()},
-        policy_symbols=dict(table["policy-symbols"]),
-    )
-
-
-def _compat(table: Mapping[str, Any] | None, *, root: Path) -> CompatPatches | None:
-    if table is None:
-        return None
-    return CompatPatches(patches=root / table["patches"], since_gcc=table["since-gcc"])
-
-
-def _board(name: str, table: Mapping[str, Any], *, root: Path) -> Board:
-    debug = table.get("debug", {})
-    return Board(
-        name=name,
-        arch=table["arch"],
-        defconfig=root / table["defconfig"],
-        base_defconfig=table.get("base-defconfig"),
-        cross_compile=table["cross-compile"],
-        user_compile=table["cross-compile"],
-        kernel_target=table["kernel-target"],
-        kernel_image=table["kernel-image"],
-        userland=table["userland"],
-        qemu=table.get("qemu"),
-        qemu_args=tuple(table.get("qemu-args", ())),
-        net_args=tuple(table.get("net-args", ())),
-        tcg_thread=table.get("tcg-thread", "multi"),
-        cpus=table["cpus"],
-        console=table["console"],
-        append=table["append"],
-        emulator=_emulator(table.get("emulator")),
-        debug=DebugSettings(
-            config=root / debug.get("config", DEBUG_CONFIG),
-            cpus=debug.get("cpus", table["cpus"]),
-            memory=debug.get("memory-mb", 0),
-            make=tuple(debug.get("make", ())),
-        ),
-    )
-
-
-def _emulator(table: Mapping[str, Any] | None) -> EmulatorSettings | None:
-    if table is None:
-        return None
-    return EmulatorSettings(system_image=table["system-image"], memory=table["memory-mb"])
 
 
 def _select_board(
@@ -332,8 +308,6 @@ def _select_board(
         raise _unknown("device", device, DEVICES, option="--device")
     if board is not None:
         return _named_board(line, board, arch=arch, device=device)
-    if line.default_board not in line.boards:
-        raise _unknown("board", line.default_board, line.boards, option="--board", of=line.name)
     candidates = [line.boards[line.default_board], *line.boards.values()]
     of_arch = [one for one in candidates if arch in (None, one.arch)]
     if not of_arch:

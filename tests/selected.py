@@ -14,12 +14,18 @@ def selection(*, debug: bool = False) -> Selection:
     return Selection(
         kernel=_value("KERNEL"),
         arch=_value("ARCH"),
+        board=_value("BOARD"),
         source=_value("SOURCE"),
         debug=debug,
         on=DeviceOptions(
             device=_value("DEVICE"), emulator=_value("EMULATOR"), ramdisk=_value("RAMDISK")
         ),
     )
+
+
+def scenarios() -> tuple[str, ...]:
+    """The scenarios to run, shell patterns allowed; none means all."""
+    return tuple(filter(None, (_value("SCENARIOS") or "").split(",")))
 
 
 def _value(name: str) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.kernels import Variant as Kernel
+from harness.kernels import KernelVariant as Kernel
 from harness.layout import Layout
 
 FEW_PROCESSES = 10

@@ -74,6 +74,12 @@ class KernelBuild:
     reproduce: str
     warnings: tuple[str, ...] = ()
 
+    @property
+    def table_length(self) -> int:
+        """How many limits it has room for, MY_MM_LENGTH; 0 for a kernel without the series."""
+        config = (self.image.parent / ".config").read_text(encoding="utf-8")
+        return int(configure.parse_config(config).get("CONFIG_MY_MM_LENGTH", 0))
+
 
 def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild:
     """Build what is not built yet; HarnessError shows the compile error and the command."""

@@ -68,7 +68,7 @@ def requested_config(request: ConfigureRequest) -> dict[str, str]:
     for fragment in target.variant.configs if target.variant else ():
         config |= parse_config(_read(fragment))
     if target.debug:
-        config |= parse_config(_read(target.board.debug.config))
+        config |= parse_config(_read(target.line.debug_config))
     if not target.patched:
         return config
     chosen = target.line.policy_symbols[target.policy]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness import process, stamp
 from harness.build.build import KernelBuild
-from harness.build.ndk import Ndk
+from harness.build.ndk import Ndk, abi_of
 from harness.errors import HarnessError
 from harness.kernels import Board
 from harness.layout import Layout
@@ -151,11 +151,11 @@ def _by_compiler(version: str, program: _Program, request: ProgramsRequest) -> _
 
 
 def _by_ndk(ndk: Ndk, program: _Program, jni: Path, request: ProgramsRequest) -> _How:
-    out, arch = request.out / f"ndk-{program.name}", request.board.arch
+    out, abi = request.out / f"ndk-{program.name}", abi_of(request.board)
     return _How(
         ndk.identity,
-        ndk.command(jni, arch=arch, headers=request.headers, out=out),
-        ndk.binary(program.name, arch=arch, out=out),
+        ndk.command(jni, abi=abi, headers=request.headers, out=out),
+        ndk.binary(program.name, abi=abi, out=out),
     )
 
 

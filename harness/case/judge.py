@@ -34,9 +34,6 @@ from harness.kmsg import (
 
 SIGKILL = 9
 
-# The kernel's MY_MM_LENGTH: Kconfig's default, which our defconfigs keep.
-TABLE_LENGTH = 10
-
 # The field that each killer adds to its log line.
 KILLER_FIELD = {"rss": None, "runtime": "total_run_time", "badness": "badness"}
 
@@ -58,12 +55,14 @@ class Status(Enum):
 class Observation:
     """What was seen while one case ran.
 
+    ``table_length`` is how many limits the kernel has room for.
     ``splats`` are warnings found in the log of the case, ``leftovers`` what it
     left behind in the guest, both one line each.
     """
 
     runs: tuple[ShellResult, ...]
     log: LogSlice
+    table_length: int
     taint_before: int = 0
     taint_after: int = 0
     splats: tuple[str, ...] = ()
@@ -468,7 +467,7 @@ def _check_table(facts: _Facts) -> Iterator[Finding]:
     steps = [step for step in facts.case.scenario.steps if step.verb == "limit"]
     if not steps:
         return
-    wanted, evicted = _model_table(steps, _uids(facts))
+    wanted, evicted = _model_table(steps, _uids(facts), facts.seen.table_length)
     seen = [(event.uid, event.mm_max) for event in of_kind(facts.events, TableEvent)]
     for number, entry in enumerate(wanted):
         got = seen[number] if number < len(seen) else None
@@ -491,10 +490,10 @@ def _uids(facts: _Facts) -> dict[str, int]:
 
 
 def _model_table(
-    steps: Sequence[Step], uids: dict[str, int]
+    steps: Sequence[Step], uids: dict[str, int], length: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """The lines that the calls of ``steps`` log if each returns what it should, and
-    the evicted entries.
+    the evicted entries; the table has room for ``length``.
 
     Root's call logs the table and makes the entry root's and the youngest.  An app's
     logs its own entry, which stays where it was; one that it has set first itself is
@@ -515,7 +514,7 @@ def _model_table(
         elif uid not in table:
             by_apps.add(uid)
         if "bytes" in step.options:
-            if uid not in table and len(table) == TABLE_LENGTH:
+            if uid not in table and len(table) == length:
                 oldest = next((one for one in table if one in by_apps), next(iter(table)))
                 by_apps.discard(oldest)
                 evicted.append((oldest, table.pop(oldest)))

@@ -49,10 +49,12 @@ SETTLE_S = 2.0
 
 @dataclass(frozen=True)
 class PolicyBuild:
-    """A kernel built with one policy: how to boot it, and its modules."""
+    """A kernel built with one policy: how to boot it, its modules, and for how many
+    limits it has room."""
 
     boot: Callable[[], Device]
     modules: tuple[Path, ...]
+    table_length: int
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class _Guest:
 
     def __init__(self, device: Device, build: PolicyBuild, programs: Mapping[str, Path]) -> None:
         self.device = device
+        self.table_length = build.table_length
         self._files = {**programs, **{module.name: module for module in build.modules}}
         self._modules = tuple(module.stem for module in build.modules)
         self._pushed: set[str] = set()
@@ -231,6 +234,7 @@ def _observe(guest: _Guest, case: Case) -> Observation:
     return Observation(
         runs=tuple(runs),
         log=log,
+        table_length=guest.table_length,
         taint_before=guest.before.taint,
         taint_after=after.taint,
         splats=tuple(f"{one.kind}: {one.line}" for one in scan(log.lines)),

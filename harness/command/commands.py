@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from msgspec import structs
+
 from harness import kmsg, process, ui
 from harness.bench import show
 from harness.bench.figures import Figure, figures, most_apart
@@ -27,7 +29,7 @@ from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
 from harness.build import compiler, pipeline
 from harness.build.build import KernelBuild
-from harness.build.ndk import Ndk
+from harness.build.ndk import Ndk, abi_of
 from harness.build.pipeline import Prepared, PrepareRequest
 from harness.cache import LOCK, changing
 from harness.case.run import COMMAND_TIMEOUT_S, GUEST_DIR, PolicyBuild, exit_code, run_cases
@@ -41,17 +43,12 @@ from harness.device.emulated import EmulatedDevice
 from harness.device.qemu import BootRequest
 from harness.device.start import DeviceOptions, Emulator, start
 from harness.errors import ExitCode, HarnessError
-from harness.kernels import Kernels, Target, load_kernels
+from harness.kernels import Kernels, Target, TestedKernel, load_kernels
 from harness.layout import Layout
 from harness.show.report import Report, RunInfo, write_junit, write_results, write_text
 from harness.source import patch, sdk
 from harness.source.patch import PatchRequest
 from harness.ui import Stage
-
-# What tests need and this project does not have: a tree of kernel/goldfish, and the
-# Android emulator with its classic engine.
-GOLDFISH_SRC = "GOLDFISH_SRC"
-CLASSIC_EMULATOR = "CLASSIC_EMULATOR"
 
 # What `./run stress` runs, each for the same time.  Four CPUs even on a smaller machine.
 STRESS_SCENARIOS = ("stress", "fuzz")
@@ -89,7 +86,7 @@ class Selection:
         self.on.check(target.board)
         if self.toolchain is None:
             return target
-        board = replace(target.board, cross_compile=self.toolchain)
+        board = structs.replace(target.board, cross_compile=self.toolchain)
         return replace(target, board=board)
 
     def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
@@ -97,6 +94,7 @@ class Selection:
         target = self.target(kernels, policy)
         if self.ndk is not None:
             Ndk.at(Path(self.ndk))
+            abi_of(target.board)
         return PrepareRequest(
             target=target,
             source=self.source,
@@ -109,12 +107,27 @@ class Selection:
         """The Android emulator, if the board is one of its; HarnessError if it is lacking."""
         return self.on.find_emulator(self.target(load_kernels(layout)).board, layout=layout)
 
+    @classmethod
+    def tested(cls, part: TestedKernel) -> Selection:
+        """What a part of the tests boots; where from may be said by variables."""
+        on = DeviceOptions(
+            device=part.device, emulator=_path_in(part.emulator), ramdisk=part.ramdisk
+        )
+        return cls(
+            kernel=part.kernel,
+            arch=part.arch,
+            board=part.board,
+            source=_path_in(part.source),
+            on=on,
+        )
+
     @property
     def environment(self) -> dict[str, str]:
         """As variables, for the tests to read; see tests/selected.py."""
         values = {
             "KERNEL": self.kernel,
             "ARCH": self.arch,
+            "BOARD": self.board,
             "SOURCE": self.source,
             "DEVICE": self.on.device,
             "EMULATOR": self.on.emulator,
@@ -123,52 +136,9 @@ class Selection:
         return {f"MMLIMITS_TEST_{name}": value or "" for name, value in values.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A folder of tests/, pytest's options for it, and the kernel that it is run for.
-
-    Without ``always``, it is run only when it is named.  ``source`` and ``emulator``
-    name the variables that hold the kernel's source and the Android emulator, where
-    there have to be any.
-    """
-
-    folder: str
-    options: tuple[str, ...] = ()
-    selection: Selection = Selection()
-    always: bool = True
-    source: str | None = None
-    emulator: str | None = None
-
-    @property
-    def lacking(self) -> tuple[str, ...]:
-        """The variables that it needs and that are not set."""
-        needed = (self.source, self.emulator)
-        return tuple(name for name in needed if name is not None and not os.environ.get(name))
-
-
-TEST_PARTS = {
-    # Side by side; by files, which share what they have compiled.
-    "unit": Part(folder="unit", options=("--numprocesses=auto", "--dist=loadfile")),
-    "emulator": Part(folder="emulator"),
-    "x86_64": Part(folder="emulator", selection=Selection(arch="x86_64")),
-    "goldfish": Part(
-        folder="emulator", selection=Selection(kernel="goldfish-3.4"), source=GOLDFISH_SRC
-    ),
-    "avd": Part(
-        folder="emulator",
-        selection=Selection(kernel="goldfish-3.4", on=DeviceOptions(device="avd", ramdisk="ours")),
-        source=GOLDFISH_SRC,
-        emulator=CLASSIC_EMULATOR,
-    ),
-    # A kernel with KASAN and lockdep under TCG takes longer than all others.
-    "debug": Part(folder="debug", always=False),
-    "goldfish-debug": Part(
-        folder="debug",
-        selection=Selection(kernel="goldfish-3.4"),
-        always=False,
-        source=GOLDFISH_SRC,
-    ),
-}
+# Side by side; by files, which share what they have compiled.
+UNIT_OPTIONS = ("--numprocesses=auto", "--dist=loadfile")
+UNIT = "unit"
 LINT = "lint"
 
 
@@ -271,23 +241,25 @@ def test(*, only: Sequence[str], layout: Layout) -> int:
 
     What needs a kernel source that is not there is left out, and said to be.
     """
-    names = (LINT, *TEST_PARTS)
+    parts = load_kernels(layout).tests
+    names = (LINT, UNIT, *parts)
     unknown = [name for name in only if name not in names]
     if unknown:
         raise HarnessError(
             f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(names)}"
         )
     failed = _lint(layout) if not only or LINT in only else []
-    untested = []
-    for name, part in TEST_PARTS.items():
-        if name not in only and (only or not part.always):
-            continue
-        if part.lacking:
-            untested.append(name)
-        elif not _pytest(part, layout=layout):
+    if (not only or UNIT in only) and not _pytest(UNIT, UNIT_OPTIONS, {}, layout=layout):
+        failed.append(f"{UNIT} tests")
+    chosen = {
+        name: part for name, part in parts.items() if name in only or (not only and part.by_default)
+    }
+    untested = [name for name, part in chosen.items() if _lacking(part)]
+    for name, part in chosen.items():
+        if name not in untested and not _test_kernel(part, layout=layout):
             failed.append(f"{name} tests")
     for name in untested:
-        ui.console.print(_untested(name, TEST_PARTS[name]), soft_wrap=True)
+        ui.console.print(_untested(name, chosen[name]), soft_wrap=True)
     if failed:
         ui.console.print(f"[bold red]failed:[/] {', '.join(failed)}")
         return int(ExitCode.SCENARIO_FAILED)
@@ -296,12 +268,26 @@ def test(*, only: Sequence[str], layout: Layout) -> int:
     return int(ExitCode.PASSED)
 
 
-def _untested(name: str, part: Part) -> str:
-    what = {
-        GOLDFISH_SRC: f"source of {part.selection.kernel}",
-        CLASSIC_EMULATOR: "Android emulator with the classic engine",
+def _test_kernel(part: TestedKernel, *, layout: Layout) -> bool:
+    env = {
+        **Selection.tested(part).environment,
+        "MMLIMITS_TEST_SCENARIOS": ",".join(part.scenarios),
     }
-    lacking = " and no ".join(what[name] for name in part.lacking)
+    return _pytest(part.tests, (), env, layout=layout)
+
+
+def _lacking(part: TestedKernel) -> tuple[str, ...]:
+    """The variables that it needs and that are not set."""
+    needed = (part.source, part.emulator)
+    return tuple(name for name in needed if name is not None and not os.environ.get(name))
+
+
+def _untested(name: str, part: TestedKernel) -> str:
+    what = {
+        part.source: f"source of {part.kernel}",
+        part.emulator: "Android emulator with the classic engine",
+    }
+    lacking = " and no ".join(what[name] for name in _lacking(part))
     needed = " ".join(f"{name}=PATH" for name in (part.source, part.emulator) if name)
     return (
         f"[bold yellow]not tested:[/] {name}: there is no {lacking} here"
@@ -323,26 +309,22 @@ def _lint(layout: Layout) -> list[str]:
     return lint.run(layout, lint.linters(layout, kernel_tree=tree.path, patches=patches))
 
 
-def _pytest(part: Part, *, layout: Layout) -> bool:
+def _pytest(
+    folder_name: str, options: Sequence[str], env: Mapping[str, str], *, layout: Layout
+) -> bool:
     """Run one folder of tests; its output, with the closing line, goes straight through."""
-    folder = layout.root / "tests" / part.folder
-    if not any(folder.glob("test_*.py")):
+    folder = layout.root / "tests" / folder_name
+    if not any(folder.rglob("test_*.py")):
         ui.say(f"no tests in {folder}")
         return False
-    selection = part.selection
-    if part.source is not None:
-        selection = replace(selection, source=_path_in(part.source))
-    if part.emulator is not None:
-        on = replace(selection.on, emulator=_path_in(part.emulator))
-        selection = replace(selection, on=on)
-    command = [sys.executable, "-m", "pytest", *part.options, str(folder)]
-    env = {**_asked_for(), **selection.environment}
-    return process.passthrough(command, cwd=layout.root, env=env) == 0
+    command = [sys.executable, "-m", "pytest", *options, str(folder)]
+    return process.passthrough(command, cwd=layout.root, env={**_asked_for(layout), **env}) == 0
 
 
-def _asked_for() -> dict[str, str]:
+def _asked_for(layout: Layout) -> dict[str, str]:
     """The variables that are said, somewhere, to be for us."""
-    names = (GOLDFISH_SRC, CLASSIC_EMULATOR, *sdk.SDK_VARIABLES)
+    parts = load_kernels(layout).tests.values()
+    names = {*sdk.SDK_VARIABLES, *(name for part in parts for name in (part.source, part.emulator))}
     return {
         name: value
         for name, value in os.environ.items()
@@ -350,9 +332,10 @@ def _asked_for() -> dict[str, str]:
     }
 
 
-def _path_in(variable: str) -> str:
+def _path_in(variable: str | None) -> str | None:
     """The path that a variable holds, from where ./run was called."""
-    return str(Path(os.environ.get("MMLIMITS_CWD") or ".") / os.environ[variable])
+    value = os.environ.get(variable) if variable is not None else None
+    return str(Path(os.environ.get("MMLIMITS_CWD") or ".") / value) if value else None
 
 
 def clean(*, cache: bool, layout: Layout) -> None:
@@ -511,6 +494,7 @@ def emulator_test(
         policy: PolicyBuild(
             boot=partial(_start, ready, accel, emulator, cpus=cpus, layout=layout),
             modules=ready.kernel.modules,
+            table_length=ready.kernel.table_length,
         )
         for policy, ready in prepared.items()
     }

@@ -66,8 +66,8 @@ def choose(asked: str, board: Board, *, prove: Callable[[], None], device: Path 
 def _obstacle(board: Board, device: Path) -> str:
     """Why KVM is out of the question, or nothing."""
     machine = platform.machine()
-    if board.arch != machine:
-        return f"KVM runs kernels for this machine's {machine}, and {board.name} is {board.arch}"
+    if board.machine != machine:
+        return f"KVM runs kernels for this machine's {machine}, and {board.name} is {board.machine}"
     if not device.exists():
         return f"there is no {device}"
     if not os.access(device, os.R_OK | os.W_OK):

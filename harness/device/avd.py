@@ -175,6 +175,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def make_avd(request: AvdRequest) -> Path:
     """Write an AVD into a new folder of the run's; returns that."""
+    settings = _settings(request.target)
     folder = request.run_dir / "avd"
     data = folder / f"{AVD}.avd"
     data.mkdir(parents=True)
@@ -184,17 +185,15 @@ def make_avd(request: AvdRequest) -> Path:
     system = request.system_image or _empty_image(folder)
     _write_ini(
         folder / f"{AVD}.ini",
-        {"avd.ini.encoding": "UTF-8", "path": str(data), "target": "android-24"},
+        {"avd.ini.encoding": "UTF-8", "path": str(data), "target": settings.target},
     )
     _write_ini(
         data / "config.ini",
         {
             "avd.ini.encoding": "UTF-8",
-            "abi.type": "armeabi-v7a",
             "tag.id": "default",
-            "hw.cpu.arch": "arm",
-            "hw.cpu.model": "cortex-a8",
-            "hw.ramSize": str(_settings(request.target).memory),
+            **settings.config,
+            "hw.ramSize": str(settings.memory),
             "disk.dataPartition.size": "800M" if request.system_image else "64M",
             "image.sysdir.1": f"{system}/",
         },

@@ -110,7 +110,7 @@ def _program(board: Board) -> str:
 
 def _memory_arguments(request: BootRequest) -> list[str]:
     target = request.target
-    memory = request.memory or (target.board.debug.memory if target.debug else 0)
+    memory = request.memory or (target.board.debug.memory if target.debug else None)
     return ["-m", str(memory)] if memory else []
 
 
@@ -120,7 +120,8 @@ def _cpu_arguments(request: BootRequest) -> list[str]:
         return ["-smp", "1", "-accel", "tcg", "-icount", "shift=0"]
     board = request.target.board
     thread = f",thread={board.tcg_thread}" if request.accel == "tcg" else ""
-    cpus = request.cpus or (board.debug.cpus if request.target.debug else board.cpus)
+    usual = board.debug.cpus if request.target.debug else None
+    cpus = request.cpus or usual or board.cpus
     return ["-smp", str(cpus), "-accel", request.accel + thread]
 
 

@@ -15,16 +15,21 @@ from harness.device.device import Device
 from harness.layout import Layout
 from harness.show.report import failure_lines
 from tests.debug.conftest import POLICY
+from tests.selected import scenarios
 
 pytestmark = pytest.mark.debug
 
-CASES = select_cases(load_scenarios(Layout.default()), policies=[POLICY], debug=True)
+CASES = select_cases(
+    load_scenarios(Layout.default()), names=scenarios(), policies=[POLICY], debug=True
+)
 COMMAND = "./run emulator-test --debug-kernel"
 
 
 @pytest.fixture(scope="module")
 def runner(prepared: Prepared, start: Callable[[], Device]) -> Iterator[Runner]:
-    build = PolicyBuild(boot=start, modules=prepared.kernel.modules)
+    build = PolicyBuild(
+        boot=start, modules=prepared.kernel.modules, table_length=prepared.kernel.table_length
+    )
     with Runner({POLICY: build}, programs=prepared.programs.files) as cases:
         yield cases
 

@@ -51,6 +51,7 @@ def runner(
         policy: PolicyBuild(
             boot=partial(start, one, accel, tmp_path_factory),
             modules=one.kernel.modules,
+            table_length=one.kernel.table_length,
         )
         for policy, one in prepared.items()
     }

@@ -16,7 +16,7 @@ from harness.build.pipeline import Prepared
 from harness.command.commands import equip
 from harness.device.accel import Accel
 from harness.device.device import Device
-from harness.kernels import Variant, load_kernels
+from harness.kernels import KernelVariant, load_kernels
 from harness.kmsg import KillEvent, of_kind, parse
 from harness.layout import Layout
 from tests.emulator.conftest import start
@@ -98,7 +98,9 @@ def test_whoever_waits_is_woken_by_a_change_and_by_a_kill(guest: Device) -> None
 
 def test_a_long_table(accel: Accel, tmp_path_factory: pytest.TempPathFactory) -> None:
     layout = Layout.default()
-    variant = Variant(name="long-table", configs=(Path(__file__).with_name("long_table.config"),))
+    variant = KernelVariant(
+        name="long-table", configs=(Path(__file__).with_name("long_table.config"),)
+    )
     request = selection().prepare_request(load_kernels(layout), "rss")
     target = replace(request.target, variant=variant)
     ready = pipeline.prepare(replace(request, target=target), layout=layout)

@@ -10,11 +10,12 @@ from harness.case.run import Runner
 from harness.case.scenario import Case, load_scenarios, select_cases
 from harness.layout import Layout
 from harness.show.report import failure_lines
+from tests.selected import scenarios
 
 pytestmark = pytest.mark.emulator
 
 # Grouped by policy, so that each policy boots once.
-CASES = select_cases(load_scenarios(Layout.default()))
+CASES = select_cases(load_scenarios(Layout.default()), names=scenarios())
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])

@@ -26,6 +26,8 @@ policies = ["rss", "none"]
 [line.fake]
 description = "a fake"
 patches = "patches/fake"
+bench = "bench/plan.toml"
+debug-config = "configs/debug.config"
 default-board = "arm-virt"
 
 [line.fake.source]
@@ -46,9 +48,18 @@ userland = "armhf"
 qemu = "qemu-system-arm"
 qemu-args = ["-M", "virt"]
 net-args = ["-device", "virtio-net-device,netdev=net0"]
+abi = "armeabi-v7a"
+tcg-thread = "single"
 cpus = 1
 console = "ttyAMA0"
 append = "console=ttyAMA0"
+
+[test.emulator]
+
+[test.other]
+board = "arm-virt"
+source-from = "OTHER_SRC"
+emulator-from = "OTHER_EMULATOR"
 """
 
 # Stands for kbuild: O= and M=, olddefconfig that drops what it does not know, a

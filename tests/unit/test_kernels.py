@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harness.errors import HarnessError
 from harness.kernels import load_kernels
@@ -52,18 +53,49 @@ def test_unknown_name_lists_the_valid_ones(
     assert error.value.hint == valid
 
 
+BOARD = "line.fake.board.arm-virt"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("default-board", "board-default", "default-board"),
-        ('none = "KILL_NONE"', "", "policy-symbols.none"),
+        # Unknown, missing and wrongly typed keys; values that there are not.
+        ("default-board", "board-default", "line.fake: unknown key 'board-default', valid: desc"),
+        ('description = "a fake"', "", "line.fake: the key 'description' is missing"),
+        ("tcg-thread", "tcg-thred", f"{BOARD}: unknown key 'tcg-thred', valid: arch, machine"),
+        ('"single"', '"one"', f"{BOARD}.tcg-thread: unknown value 'one', valid: multi, single"),
+        ('["-M", "virt"]', '"-M virt"', f"{BOARD}.qemu-args: must be an array, is '-M virt'"),
+        ('["-M", "virt"]', '["-M", 1]', rf"{BOARD}.qemu-args\[1\]: must be a string, is 1"),
+        ("cpus = 1", "cpus = 0", f"{BOARD}.cpus: must be an integer >= 1, is 0"),
+        ("cpus = 1", "cpus = true", f"{BOARD}.cpus: must be an integer, is true"),
+        ("cpus = 1", 'cpus = 1\nname = "x"', f"{BOARD}: unknown key 'name', valid: arch"),
+        ('"patches/fake"', "3", "line.fake.patches: must be a string, is 3"),
+        ('sha256 = "00"', 'sha512 = "00"', "line.fake.source: unknown key 'sha512', valid: deb"),
+        ('sha256 = "00"', "", "line.fake.source: url and sha256 go together"),
+        # Names that nothing has.
+        ('none = "KILL_NONE"', "", "line.fake.policy-symbols: the key 'none' is missing"),
+        ('rss = "KILL', 'rs = "KILL', "policy of line.fake.policy-symbols is 'rs', valid: rss"),
+        ('board = "arm-virt"', 'board = "a"', "line.fake: default-board is 'a', valid: arm-virt"),
+        ('default-line = "fake"', 'default-line = "o"', "default-line is 'o', valid: fake"),
+        ("[test.emulator]", '[test.o]\nboard="b"', "test.o: unknown board of fake: 'b'"),
+        ("[test.emulator]", '[test.o]\ntests="b"', "unknown value 'b', valid: debug, emulator"),
         ("default-line", "default line", "not valid TOML"),
-        ('sha256 = "00"', 'sha512 = "00"', "sha512"),
-        ('default-line = "fake"', 'default-line = "other"', "unknown kernel: 'other'"),
     ],
 )
-def test_wrong_file_is_named(checkout: Checkout, old: str, new: str, complaint: str) -> None:
+def test_what_is_wrong_in_the_file_is_one_line(
+    checkout: Checkout, old: str, new: str, complaint: str
+) -> None:
     path = checkout.layout.root / "configs" / "kernels.toml"
-    path.write_text(KERNELS_TOML.replace(old, new))
-    with pytest.raises(HarnessError, match=complaint):
+    assert old in KERNELS_TOML
+    path.write_text(KERNELS_TOML.replace(old, new, 1))
+    with pytest.raises(HarnessError, match=complaint) as error:
         load_kernels(checkout.layout)
+    assert error.value.what.startswith(str(path))
+    assert len(error.value.what.splitlines()) == 1
+
+
+def test_what_a_board_does_not_say_has_its_default(checkout: Checkout) -> None:
+    board = checkout.line.boards["arm-virt"]
+    assert (board.machine, board.user_compile) == (board.arch, board.cross_compile)
+    assert replace(board, cross_compile="other-").user_compile == board.cross_compile
+    assert board.debug.cpus is None

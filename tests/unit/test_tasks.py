@@ -97,7 +97,7 @@ def test_build_then_nothing_to_do(checkout: Checkout) -> None:
         (["build", "--source=nowhere"], ["there is no", "nowhere"]),
         (["patch", "--kernel=x"], ["unknown kernel: 'x'"]),
         (["fetch", "--source=nowhere"], ["there is no"]),
-        (["test", "--only=x"], ["unknown part 'x'", "lint, unit, emulator"]),
+        (["test", "--only=x"], ["unknown part 'x'", "lint, unit, emulator, other"]),
         (["boot", "--accel=xen"], ["unknown accelerator 'xen'", "auto, kvm, tcg"]),
         (["exec"], ["no command given"]),
         (["exec", "--push=nowhere", "--", "true"], ["nowhere is not there"]),
@@ -169,14 +169,15 @@ def test_another_toolchain_builds_the_kernel(checkout: Checkout) -> None:
 def test_a_line_without_its_source_is_said_not_to_be_tested(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("GOLDFISH_SRC", raising=False)
-    result = invoke(checkout, "test", "--only=goldfish")
+    monkeypatch.delenv("OTHER_SRC", raising=False)
+    monkeypatch.setenv("OTHER_EMULATOR", "emulator")
+    result = invoke(checkout, "test", "--only=other")
     assert result.returncode == 2
-    assert "not tested: goldfish" in result.stdout
-    assert "GOLDFISH_SRC=PATH" in result.stdout
+    assert "not tested: other" in result.stdout
+    assert "OTHER_SRC=PATH" in result.stdout
     # With one there is no way out: the fake checkout has no tests to pass.
-    monkeypatch.setenv("GOLDFISH_SRC", str(checkout.kernel))
-    assert invoke(checkout, "test", "--only=goldfish").returncode == 1
+    monkeypatch.setenv("OTHER_SRC", str(checkout.kernel))
+    assert invoke(checkout, "test", "--only=other").returncode == 1
 
 
 def test_a_bare_pytest_boots_nothing() -> None:

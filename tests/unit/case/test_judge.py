@@ -38,7 +38,7 @@ def recorded(file: str, name: str) -> LogSlice:
 
 def observed(log: LogSlice | Sequence[str], *stdout: str) -> Observation:
     lines = log if isinstance(log, LogSlice) else LogSlice(tuple(log), 1.0)
-    return Observation(runs=tuple(run_of(text) for text in stdout), log=lines)
+    return Observation(runs=tuple(run_of(text) for text in stdout), log=lines, table_length=10)
 
 
 SIZES = {90: 20000, 91: 40000, 92: 20000, 93: 30000, 95: 200000, 94: 100000000}
@@ -151,7 +151,7 @@ def test_a_failed_program_shows_what_it_said() -> None:
 def test_an_empty_observation_never_passes() -> None:
     for scenario in BY_NAME.values():
         for policy in scenario.policies:
-            empty = Observation(runs=(), log=LogSlice((), None))
+            empty = Observation(runs=(), log=LogSlice((), None), table_length=10)
             assert judge(Case(scenario, policy), empty).status is Status.FAILED
 
 

@@ -114,7 +114,7 @@ class Lab:
 
     def builds(self, *policies: str) -> dict[str, PolicyBuild]:
         modules = (Path("set_mm_limits.ko"), Path("my_oom_killer.ko"))
-        return {policy: PolicyBuild(self.boot, modules) for policy in policies}
+        return {policy: PolicyBuild(self.boot, modules, 10) for policy in policies}
 
     def files(self) -> dict[str, Path]:
         names = [*self.programs, "mm_play", "oom_daemonARM", "oom_test_daemonARM", "module_cycle"]
@@ -190,7 +190,7 @@ def test_a_kernel_that_crashes_at_boot_is_booted_once() -> None:
         boots.append(1)
         raise GuestCrash("kernel panic")
 
-    with Runner({"rss": PolicyBuild(boot, ())}, programs={}) as runner:
+    with Runner({"rss": PolicyBuild(boot, (), 10)}, programs={}) as runner:
         results = [runner.run_case(CONTRACT), runner.run_case(CONTRACT)]
     assert [result.status for result in results] == [Status.CRASHED, Status.ERROR]
     assert results[1].detail == ("not run: the kernel with policy rss crashes at boot",)
@@ -202,7 +202,7 @@ def test_a_device_that_cannot_start_ends_the_run() -> None:
         raise HarnessError("qemu-system-arm is missing")
 
     with (
-        Runner({"rss": PolicyBuild(boot, ())}, programs={}) as runner,
+        Runner({"rss": PolicyBuild(boot, (), 10)}, programs={}) as runner,
         pytest.raises(HarnessError, match="is missing"),
     ):
         runner.run_case(CONTRACT)
@@ -216,7 +216,7 @@ def test_a_module_that_does_not_load_ends_the_run_and_the_device() -> None:
             return said(returncode=1)
 
     device = Stubborn()
-    builds = {"rss": PolicyBuild(lambda: device, (Path("set_mm_limits.ko"),))}
+    builds = {"rss": PolicyBuild(lambda: device, (Path("set_mm_limits.ko"),), 10)}
     with (
         Runner(builds, programs=lab.files()) as runner,
         pytest.raises(HarnessError, match=r"insmod set_mm_limits\.ko failed"),
@@ -402,7 +402,7 @@ def test_a_harness_error_beside_others_ends_the_run() -> None:
         raise HarnessError("port taken")
 
     lab = Lab()
-    builds = {**lab.builds("rss"), "none": PolicyBuild(boot, ())}
+    builds = {**lab.builds("rss"), "none": PolicyBuild(boot, (), 10)}
     with pytest.raises(HarnessError, match="port taken"):
         list(
             run_cases(

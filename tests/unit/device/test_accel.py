@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harness.device.accel import Accel, checked, choose
 from harness.errors import GuestCrash, HarnessError
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 def board() -> Board:
     """One of this machine's own architecture."""
     board = load_kernels(Layout(root=ROOT, build=ROOT, cache=ROOT)).target().board
-    return replace(board, arch=platform.machine())
+    return replace(board, machine=platform.machine())
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_kvm_that_was_asked_for_is_no_wish(board: Board, device: Path) -> None:
 
 def test_what_cannot_be_is_not_tried(board: Board, device: Path) -> None:
     assert choose("tcg", board, prove=must_not_run, device=device) == Accel("tcg", "as asked")
-    other = replace(board, arch="other")
+    other = replace(board, machine="other")
     accel = choose("auto", other, prove=must_not_run, device=device)
     assert accel.name == "tcg"
     assert f"this machine's {platform.machine()}" in accel.why

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harness.errors import HarnessError
 from harness.kernels import KernelLine, SourceSpec
@@ -96,7 +97,7 @@ def test_an_update_fetches_a_tarball_from_an_address_again(
     request = FetchRequest(line=checkout.line, source="http://example.org/linux-6.1.tar.xz")
     before = fetch.fetch(request, layout=checkout.layout, stage=stage())
     assert fetch.fetch(request, layout=checkout.layout, stage=stage()) == before
-    update = replace(request, update=True)
+    update = dataclasses.replace(request, update=True)
     assert fetch.fetch(update, layout=checkout.layout, stage=stage()).identity != before.identity
 
 
