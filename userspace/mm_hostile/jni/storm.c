@@ -19,7 +19,14 @@
 #define PROCESSES	200
 #define MORE		20	/* that are timed one by one */
 #define MEASURE_MS	4000
+/*
+ * What a call may take.  The host may stop the guest for longer than that at any
+ * moment, so it is the best of some calls, or nine of ten, that is held to it.
+ */
 #define CALL_US		100000
+#define STALL_US	2000000
+#define CALLS		5
+#define SAMPLES		256
 #define CPU_PERCENT	5
 #define READY_MS	120000
 #define THREAD_STACK	(16 * 1024)
@@ -83,9 +90,27 @@ static void *poller(void *unused)
 	return unused;
 }
 
+/* The best of some calls, in us; -1 if one failed. */
+static long time_calls(void)
+{
+	long best = -1;
+	int i;
+
+	for (i = 0; i < CALLS; i++) {
+		long long begin = now_us();
+		long took;
+
+		if (set_mm_limits(getuid(), (1UL << 30) - i))
+			return -1;
+		took = now_us() - begin;
+		if (best < 0 || took < best)
+			best = took;
+	}
+	return best;
+}
+
 static void share(void)
 {
-	long long begin;
 	pthread_t id;
 	int made;
 
@@ -93,10 +118,7 @@ static void share(void)
 		;
 	tell(made);
 	tell(time_more());
-	begin = now_us();
-	if (set_mm_limits(getuid(), 1UL << 30))
-		_exit(EXIT_FAILURE);
-	tell(now_us() - begin);
+	tell(time_calls());
 	tell(time_more());
 	if (pthread_create(&id, NULL, poller, NULL))
 		_exit(EXIT_FAILURE);
@@ -140,8 +162,9 @@ static void judge_share(uid_t uid, bool (*make)(void), int number)
 		      made, number, call);
 		return;
 	}
-	check(call <= CALL_US, "with %d the app's set_mm_limits() takes %ld us",
-	      number, call);
+	check(call >= 0 && call <= CALL_US,
+	      "with %d the app's set_mm_limits() takes %ld us, the best of %d",
+	      number, call, CALLS);
 	check(after <= 3 * before + 1000,
 	      "one more takes %ld us with a limit, %ld us without", after,
 	      before);
@@ -175,11 +198,48 @@ static void lower_for_ever(void)
 	_exit(EXIT_FAILURE);
 }
 
+/* How long something took, each time, in us. */
+struct samples {
+	long us[SAMPLES];
+	int number;
+};
+
+static void sample_since(struct samples *samples, long long begin)
+{
+	if (samples->number < SAMPLES)
+		samples->us[samples->number++] = now_us() - begin;
+}
+
+static int compare_longs(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void check_samples(struct samples *samples, const char *what)
+{
+	int number = samples->number;
+	long most, worst;
+
+	if (!number) {
+		check(false, "%s is measured", what);
+		return;
+	}
+	qsort(samples->us, number, sizeof(*samples->us), compare_longs);
+	most = samples->us[number * 9 / 10];
+	worst = samples->us[number - 1];
+	check(most <= CALL_US && worst <= STALL_US,
+	      "%s takes %ld us nine times of ten, %ld us at most, of %d", what,
+	      most, worst, number);
+}
+
 /* Two users without a process stand for all the others. */
 void storm_calls(uid_t uid)
 {
-	long worst_call = 0, worst_read = 0, value, used;
+	static struct samples calls, reads;
 	long long begin, end;
+	long value, used;
 	struct app app;
 
 	app_start(&app, uid, lower_for_ever);
@@ -192,21 +252,16 @@ void storm_calls(uid_t uid)
 	for (end = now_us() + MEASURE_MS * 1000LL; now_us() < end;) {
 		begin = now_us();
 		limit(uid + 1, MIB);
-		if (now_us() - begin > worst_call)
-			worst_call = now_us() - begin;
+		sample_since(&calls, begin);
 		begin = now_us();
 		counted(uid + 1);
-		if (now_us() - begin > worst_read)
-			worst_read = now_us() - begin;
+		sample_since(&reads, begin);
 		sleep_ms(20);
 	}
 	used = kernel_threads_ms() - used;
 	set_mm_limits(uid + 1, MM_LIMIT_REMOVE);
 	check(!app_ended(&app), "the app lowers its limit all the time");
-	check(worst_call <= CALL_US,
-	      "meanwhile a call for another user takes %ld us at most",
-	      worst_call);
-	check(worst_read <= CALL_US,
-	      "and reading /proc/mm_limits %ld us at most", worst_read);
+	check_samples(&calls, "meanwhile a call for another user");
+	check_samples(&reads, "and reading /proc/mm_limits");
 	check_kernel_threads(used);
 }
