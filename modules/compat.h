@@ -5,6 +5,8 @@
 #ifndef MM_LIMITS_MODULES_COMPAT_H
 #define MM_LIMITS_MODULES_COMPAT_H
 
+#include <linux/errno.h>
+#include <linux/mm_limits.h>
 #include <linux/ratelimit.h>
 #include <linux/types.h>
 #include <linux/version.h>
@@ -37,6 +39,27 @@ static inline bool uid_valid(kuid_t uid)
 static inline void ratelimit_set_flags(struct ratelimit_state *rs,
 				       unsigned long flags)
 {
+}
+
+#endif
+
+#ifndef MY_OOM_KILLER_LOADED
+
+/* There was no policy but the three of the kernel. */
+static inline int oom_killer_of_type(int type)
+{
+	switch (type) {
+	case MY_OOM_KILLER_HIGHEST_RSS:
+		oom_killer_highest_rss();
+		return 0;
+	case MY_OOM_KILLER_LONGEST_RUN_TIME:
+		oom_killer_longest_run_time();
+		return 0;
+	case MY_OOM_KILLER_WORST:
+		oom_killer_worst();
+		return 0;
+	}
+	return -EINVAL;
 }
 
 #endif

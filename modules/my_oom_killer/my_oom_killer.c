@@ -10,11 +10,7 @@
 #include <linux/mm_limits.h>
 #include <linux/module.h>
 
-static void (*const killers[])(void) = {
-	[MY_OOM_KILLER_HIGHEST_RSS]		= oom_killer_highest_rss,
-	[MY_OOM_KILLER_LONGEST_RUN_TIME]	= oom_killer_longest_run_time,
-	[MY_OOM_KILLER_WORST]			= oom_killer_worst,
-};
+#include "../compat.h"
 
 /*
  * my_oom_killer(type) - hold every user to its limit, by policy @type.
@@ -26,11 +22,7 @@ static long my_oom_killer(int type)
 {
 	if (!capable(CAP_SYS_RESOURCE))
 		return -EPERM;
-	if (type < 0 || type >= ARRAY_SIZE(killers))
-		return -EINVAL;
-
-	killers[type]();
-	return 0;
+	return oom_killer_of_type(type);
 }
 
 static const struct mm_syscall my_oom_killer_syscall = {
