@@ -49,19 +49,34 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Smp:
-    """What is done on several CPUs: breaches, by so many threads at once, and rounds
-    with and without a reader of /proc/mm_limits."""
+    """What is done on several CPUs: breaches, by so many threads at once; rounds with
+    and without a reader of /proc/mm_limits; ``spins`` times, 400 processes that spin;
+    and the programs of mm_hostile named.  The last two on the kernel ``memcg``, too,
+    where a memory cgroup is to hold them; None for none.
+    """
 
     kernel: str
     cpus: int
     threads: int
     breaches: int
     rounds: int
+    spins: int
+    memcg: str | None = None
+    hostile: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A target that cannot be met: the most the figure may be for now, and why."""
+
+    at_most: float
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything ``./run bench`` does; ``targets`` are the most a figure may be."""
+    """Everything ``./run bench`` does; ``targets`` are the most a figure may be, ``unmet``
+    those of them that it is not held to."""
 
     kernels: Mapping[str, Kernel]
     variants: tuple[Variant, ...]
@@ -72,12 +87,13 @@ class Plan:
     memory: int
     append: str
     targets: Mapping[str, float]
+    unmet: Mapping[str, Unmet]
     quick: bool
 
     @property
     def used_kernels(self) -> tuple[str, ...]:
         """The kernels that have a variant, in the plan's order."""
-        used = {self.smp.kernel, *(variant.kernel for variant in self.variants)}
+        used = {self.smp.kernel, self.smp.memcg, *(variant.kernel for variant in self.variants)}
         return tuple(name for name in self.kernels if name in used)
 
 
@@ -97,10 +113,14 @@ def load_plan(path: Path, *, quick: bool, layout: Layout) -> Plan:
         raise HarnessError(f"{path}: {error}") from error
     for user, kernel in (
         ("smp", plan.smp.kernel),
+        ("smp", plan.smp.memcg or plan.smp.kernel),
         *((f"variant {variant.name}", variant.kernel) for variant in plan.variants),
     ):
         if kernel not in plan.kernels:
             raise HarnessError(f"{path}: {user}: no kernel {kernel!r}")
+    for figure in plan.unmet:
+        if figure not in plan.targets:
+            raise HarnessError(f"{path}: unmet {figure!r}: there is no such target")
     return _shortened(plan, data) if quick else plan
 
 
@@ -111,12 +131,20 @@ def _plan(data: Mapping[str, Any], *, root: Path) -> Plan:
         rounds=data["rounds"],
         breaches=data["breaches"],
         processes=tuple(data["processes"]),
-        smp=Smp(**data["smp"]),
+        smp=_smp(data["smp"]),
         memory=data["memory-mb"],
         append=data["append"],
         targets=dict(data["target"]),
+        unmet={
+            name: Unmet(at_most=table["at-most"], why=table["why"])
+            for name, table in data.get("unmet", {}).items()
+        },
         quick=False,
     )
+
+
+def _smp(table: Mapping[str, Any]) -> Smp:
+    return Smp(**{**table, "hostile": tuple(table.get("hostile", ()))})
 
 
 def _kernel(name: str, table: Mapping[str, Any], root: Path) -> Kernel:
@@ -157,6 +185,6 @@ def _shortened(plan: Plan, data: Mapping[str, Any]) -> Plan:
         rounds=data["quick-rounds"],
         breaches=data["quick-breaches"],
         processes=(plan.processes[0], plan.processes[-2]),
-        smp=replace(plan.smp, breaches=data["quick-breaches"]),
+        smp=replace(plan.smp, breaches=data["quick-breaches"], spins=1, memcg=None, hostile=()),
         quick=True,
     )

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from harness.bench.figures import BASE, PAGE_SIZE, SHARES, Figure
-from harness.bench.measure import Key, Measurements
+from harness.bench.found import Key, Measurements
 from harness.bench.plan import Plan
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _shares(axes: Axes, figures: Sequence[Figure]) -> None:
     middle = 0.4 - width / 2
     axes.set_xticks(
         [place + middle for place in range(len(SHARES))],
-        ["fork + exit, 10 MB", "exec", "setuid and back"],
+        ["fork + exit, 10 MB", "exec", "setuid and back", "thread, 10 sharers", "1000 sharers"],
     )
     axes.margins(y=0.15)
     axes.set_ylabel("% more than unpatched")
@@ -121,8 +121,8 @@ def _breaches(axes: Axes, found: Measurements) -> None:
 
 
 def _overshoot(axes: Axes, found: Measurements) -> None:
-    for cpus, sizes in found.overshoot.items():
-        _histogram(axes, [size / PAGE_SIZE for size in sizes], label=f"{cpus} CPU(s)")
+    for name, sizes in found.overshoot.items():
+        _histogram(axes, [size / PAGE_SIZE for size in sizes], label=name)
     axes.set_xlabel("pages beyond the limit by the kernel's exact sum")
     axes.set_title("Overshoot when the kill was decided")
     _legend(axes, bool(found.overshoot))

@@ -43,6 +43,8 @@ def number(value: float) -> str:
 def _verdict(figure: Figure) -> Text:
     if figure.met is None:
         return Text("")
+    if figure.excused:
+        return Text("missed, as is known", style="yellow")
     return Text("met", style="green") if figure.met else Text("missed", style="bold red")
 
 
@@ -62,6 +64,7 @@ def results_json(
                 "unit": figure.unit,
                 "value": round(figure.value, 3),
                 "target": figure.target,
+                **({} if figure.unmet is None else {"unmet": figure.unmet.at_most}),
             }
             for figure in figures
         ],

@@ -12,16 +12,10 @@ from rich.console import Console
 
 from harness.bench import show
 from harness.bench.figures import Figure, figures, most_apart
-from harness.bench.measure import (
-    Boot,
-    Breach,
-    Key,
-    Measurements,
-    measure,
-    parse_breaches,
-    parse_figures,
-)
-from harness.bench.plan import Plan, load_plan
+from harness.bench.found import Breach, Key, Measurements
+from harness.bench.guest import Boot, parse_breaches, parse_figures
+from harness.bench.measure import measure
+from harness.bench.plan import Plan, Unmet, load_plan
 from harness.bench.plot import plot
 from harness.command import commands
 from harness.device.device import ShellResult
@@ -73,6 +67,10 @@ class FakeGuest:
             return "\n".join(KILL.format(rss=4096000 + 4096 * pages) for pages in (1, 7))
         if "breach" in command:
             return "breach 1 1000 6\nbreach 2 3000 7\nbreach 3 2000 7\n"
+        if "mm_hostile" in command:
+            return "# a note\nok 1 - held\nnot ok 2 - not held\n1..2\n"
+        if "memory.peak" in command:
+            return "20979712\n20971520\n"
         if "reader" in command:
             return "figure unread 100.0\nfigure read 101.0\n"
         parts = [word for word in command.split() if word in ("page", "churn", "fork", "exec")]
@@ -270,3 +268,22 @@ def test_numbers_that_do_not_repeat_fail_even_a_report() -> None:
         found.add(Key("unpatched", 10, "page"), value)
     figure = Figure("repeat", "instructions/page", 1.5, target=0.5)
     assert commands.bench_verdict([figure], found, report_only=True) == 1
+
+
+def test_spinners_and_hostile_programs_are_held_by_both() -> None:
+    plan = load_plan(PLAN, layout=LAYOUT, quick=False)
+    named = by_name(plan, run(plan)[0])
+    assert named["overshoot.4cpu.spinners"].value == 7.0
+    assert named["overshoot.4cpu.spinners.memcg"].value == 2.0
+    assert named["hostile.victim-read.limits"].met is False
+    assert named["hostile.victim-read.memcg"].target is None
+
+
+@pytest.mark.parametrize(
+    ("value", "met", "excused"), [(8.0, True, False), (9.0, False, True), (11.0, False, False)]
+)
+def test_a_target_known_to_be_missed_holds_what_was_reached(
+    value: float, met: bool, excused: bool
+) -> None:
+    figure = Figure("x", "%", value, 8.0, Unmet(at_most=10.0, why="two locks"))
+    assert (figure.met, figure.excused) == (met, excused)

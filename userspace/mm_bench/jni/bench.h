@@ -41,6 +41,22 @@ bool run_workload(const char *name, long rounds);
 /* crowd.c: so many processes of @owner that sleep until the end. */
 void gather_crowd(long count, uid_t owner);
 
+/* sharers.c */
+struct sharers {
+	long count;
+	pid_t *pids;
+	char *stacks;
+};
+
+struct sharers start_sharers(long count);
+void end_sharers(struct sharers *sharers);
+
+/*
+ * spin.c: so many times, let 400 processes want more than there is; without
+ * @limited something else is to hold them.
+ */
+void run_spinners(long count, bool limited);
+
 /* breach.c: let the user's limit be broken so many times, by so many threads. */
 void run_breaches(long count, long threads);
 

@@ -16,6 +16,7 @@
  *   -c USER     to whom those belong (default: nobody that has a limit)
  *   -r ROUNDS   how often to repeat (default 12)
  *   -t THREADS  threads that break the limit (workload breach; default 1)
+ *   -g          the workload spin sets no limit: a memory cgroup holds it
  *
  * Runs on any kernel as long as no limit is asked for.  Needs root.
  */
@@ -33,7 +34,7 @@
 
 struct options {
 	unsigned long own;
-	bool near;
+	bool near, group;
 	long others, crowd, rounds, threads;
 	uid_t owner;
 };
@@ -115,9 +116,11 @@ static bool parse(int argc, char **argv, struct options *options)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "o:l:p:c:r:t:")) != -1) {
+	while ((option = getopt(argc, argv, "o:l:p:c:r:t:g")) != -1) {
 		if (option == 'o' && !strcmp(optarg, "near"))
 			options->near = true;
+		else if (option == 'g')
+			options->group = true;
 		else if (option == 'o' && parse_size(optarg, &options->own))
 			continue;
 		else if (option == 'l' &&
@@ -150,7 +153,7 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "--nothing"))
 		return EXIT_SUCCESS;
 	if (!parse(argc, argv, &options)) {
-		complain("usage: mm_bench [-o SIZE|near] [-l COUNT] [-p COUNT] [-c USER] [-r ROUNDS] [-t THREADS] WORKLOAD...");
+		complain("usage: mm_bench [-o SIZE|near] [-l COUNT] [-p COUNT] [-c USER] [-r ROUNDS] [-t THREADS] [-g] WORKLOAD...");
 		return EXIT_USAGE;
 	}
 	/* The real uid says whose memory it is; the others keep the rights. */
@@ -161,6 +164,8 @@ int main(int argc, char **argv)
 	for (i = optind; i < argc; i++) {
 		if (!strcmp(argv[i], "breach")) {
 			run_breaches(options.rounds, options.threads);
+		} else if (!strcmp(argv[i], "spin")) {
+			run_spinners(options.rounds, !options.group);
 		} else if (!run_workload(argv[i], options.rounds)) {
 			complain("mm_bench: there is no workload %s", argv[i]);
 			status = EXIT_USAGE;

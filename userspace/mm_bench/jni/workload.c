@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,9 @@
 #define OPERATIONS	16	/* of fork, of exec in one round */
 #define SETUIDS		256
 #define LAP_SETUIDS	64
+#define SWITCHES	256	/* to and fro */
+#define LAP_SWITCHES	64
+#define CLONES		64
 #define LAPS		32	/* at most */
 #define CHURN_LAP_PAGES	(4 * CHURN_PAGES)
 #define SHIFT_PAGES	5UL	/* no divisor of what is taken at once */
@@ -230,6 +234,77 @@ static void setuid_back(struct laps *laps)
 	}
 }
 
+/* Answers each byte with one until its pipe ends. */
+static void echo(const int in[2], const int out[2])
+{
+	char byte;
+
+	close(in[1]);
+	close(out[0]);
+	while (read(in[0], &byte, 1) == 1 && write(out[1], &byte, 1) == 1)
+		;
+	_exit(EXIT_SUCCESS);
+}
+
+/* Each byte puts one of two processes to sleep and wakes the other, twice. */
+static void switch_back(struct laps *laps)
+{
+	int there[2], back[2], i;
+	char byte = 0;
+	pid_t pid;
+
+	if (pipe(there) || pipe(back))
+		fail("pipe");
+	pid = fork();
+	if (!pid)
+		echo(there, back);
+	close(there[0]);
+	close(back[1]);
+	start(laps);
+	for (i = 1; i <= SWITCHES; i++) {
+		if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1)
+			fail("echo");
+		if (i % LAP_SWITCHES == 0)
+			same_lap(laps);
+	}
+	close(there[1]);
+	close(back[0]);
+	wait_for(pid);
+}
+
+static void *end_at_once(void *unused)
+{
+	return unused;
+}
+
+/* A thread, born and joined, of a process whose memory @count others share. */
+static void clone_among(struct laps *laps, long count)
+{
+	struct sharers sharers = start_sharers(count);
+	pthread_t thread;
+	int i;
+
+	settle();
+	start(laps);
+	for (i = 0; i < CLONES; i++) {
+		if (pthread_create(&thread, NULL, end_at_once, NULL) ||
+		    pthread_join(thread, NULL))
+			fail("pthread_create");
+		same_lap(laps);
+	}
+	end_sharers(&sharers);
+}
+
+static void clone_among_10(struct laps *laps)
+{
+	clone_among(laps, 10);
+}
+
+static void clone_among_1000(struct laps *laps)
+{
+	clone_among(laps, 1000);
+}
+
 unsigned long shifted_pages(long rounds)
 {
 	return 1 + (rounds - 1) * SHIFT_PAGES;
@@ -246,6 +321,9 @@ static const struct workload {
 	{ "fork", fork_exit, OPERATIONS },
 	{ "exec", exec, OPERATIONS },
 	{ "setuid", setuid_back, LAP_SETUIDS },
+	{ "switch", switch_back, LAP_SWITCHES },
+	{ "clone-10", clone_among_10, 1 },
+	{ "clone-1000", clone_among_1000, 1 },
 };
 
 /*

@@ -61,6 +61,20 @@ struct watch {
 };
 void watch_look(struct watch *watch, uid_t uid);
 
+/* --- group.c: limits by a memory cgroup ------------------------------------- */
+
+struct row {
+	unsigned long max, usage, kills;	/* the first two in bytes */
+};
+
+/* The folder of the group; NULL if the limits are those of users. */
+extern const char *judged_group;
+void group_limit(unsigned long bytes);
+void group_read_row(struct row *row);
+long group_worst_kill(void);
+/* Called by the app. */
+bool group_join(void);
+
 /* --- stage.c: the judge's side --------------------------------------------- */
 
 struct app {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * mm_hostile KIND USER - does a limit hold against an app that means harm?
+ * mm_hostile [-g GROUP] KIND USER - does a limit hold against an app that means harm?
  *
  * Each kind is a way to hold memory beyond a limit, or to turn limits against
  * others.  Run as root: that is the judge's side; USER's processes do what the
  * kind is about, without privilege.  Prints what was measured in the Test
- * Anything Protocol.  Needs the module set_mm_limits; leaves nothing behind.
+ * Anything Protocol.  Needs the module set_mm_limits, unless GROUP is the folder of
+ * a memory cgroup that is to hold the app instead; leaves nothing behind.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -73,7 +74,7 @@ static int usage(void)
 {
 	size_t i;
 
-	complain("usage: mm_hostile KIND USER");
+	complain("usage: mm_hostile [-g GROUP] KIND USER");
 	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		complain("  %-18s %s", kinds[i].name, kinds[i].summary);
 	return EXIT_USAGE;
@@ -105,6 +106,11 @@ int main(int argc, char **argv)
 {
 	size_t i;
 
+	if (argc > 2 && !strcmp(argv[1], "-g")) {
+		judged_group = argv[2];
+		argv += 2;
+		argc -= 2;
+	}
 	if (argc == 2 && !strcmp(argv[1], "nothing"))
 		return EXIT_SUCCESS;
 	if (argc == 3 && !strcmp(argv[1], "grow"))

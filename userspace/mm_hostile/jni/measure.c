@@ -30,17 +30,18 @@ void sleep_ms(long ms)
 	usleep(ms * 1000);
 }
 
-struct row {
-	unsigned long max, usage, kills;
-};
-
 static bool read_row(uid_t uid, struct row *row)
 {
-	FILE *file = fopen("/proc/mm_limits", "re");
 	bool found = false;
 	char line[256];
 	unsigned int who;
+	FILE *file;
 
+	if (judged_group) {
+		group_read_row(row);
+		return true;
+	}
+	file = fopen("/proc/mm_limits", "re");
 	while (file && !found && fgets(line, sizeof(line), file))
 		found = sscanf(line, "%u %lu %lu %*s %lu", &who, &row->max,
 			       &row->usage, &row->kills) == 4 && who == uid;
@@ -308,11 +309,14 @@ char *read_log(void)
 
 long worst_kill(uid_t uid)
 {
-	char *log = read_log(), *at = log;
 	unsigned long has, max, pid;
 	unsigned int who;
 	long worst = 0;
+	char *log, *at;
 
+	if (judged_group)
+		return group_worst_kill();
+	at = log = read_log();
 	while ((at = strstr(at, "uid="))) {
 		if (sscanf(at, "uid=%u, uRSS=%lu, mm_max=%lu, pid=%lu", &who,
 			   &has, &max, &pid) == 4 && who == uid &&

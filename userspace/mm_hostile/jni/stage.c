@@ -46,7 +46,8 @@ void app_start(struct app *app, uid_t uid, void (*act)(void))
 		close(orders[1]);
 		to_judge = reports[1];
 		from_judge = orders[0];
-		if ((uid && !become_user(uid)) || !die_with_parent(parent)) {
+		if ((judged_group && !group_join()) ||
+		    (uid && !become_user(uid)) || !die_with_parent(parent)) {
 			complain("mm_hostile: uid %u: %s", uid, strerror(errno));
 			_exit(EXIT_FAILURE);
 		}
@@ -113,7 +114,9 @@ void app_go(const struct app *app)
 
 void limit(uid_t uid, unsigned long bytes)
 {
-	if (set_mm_limits(uid, bytes) < 0)
+	if (judged_group)
+		group_limit(bytes);
+	else if (set_mm_limits(uid, bytes) < 0)
 		give_up("set_mm_limits");
 }
 
@@ -155,7 +158,8 @@ void end_user(uid_t uid)
 		signal_all(uid, SIGKILL);
 		sleep_ms(LOOK_MS);
 	}
-	set_mm_limits(uid, MM_LIMIT_REMOVE);
+	if (!judged_group)
+		set_mm_limits(uid, MM_LIMIT_REMOVE);
 }
 
 void give_up(const char *what)
