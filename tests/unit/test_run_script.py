@@ -17,7 +17,7 @@ PYTHON = """#!/bin/sh
 [ "$1 $2" = "-m venv" ] || exit 0
 echo made >>"$(dirname "$0")/made"
 mkdir -p "$3/bin"
-printf '#!/bin/sh\\nexit 0\\n' >"$3/bin/python"
+printf '#!/bin/sh\\necho "$@" >>"%s"\\n' "$(dirname "$0")/python" >"$3/bin/python"
 printf '#!/bin/sh\\necho "$@"; env; ls -l /proc/self/fd >&2\\n' >"$3/bin/invoke"
 chmod +x "$3/bin/python" "$3/bin/invoke"
 """
@@ -30,7 +30,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     tools.mkdir()
     shutil.copy(ROOT / "run", folder)
-    (folder / "requirements.lock").write_text("nothing\n")
+    for lock in ("requirements", "requirements-figures", "requirements-dev"):
+        (folder / f"{lock}.lock").write_text(f"{lock}\n")
     for name in ("python3.11", "python3.12"):
         (tools / name).write_text(PYTHON)
         (tools / name).chmod(0o755)
@@ -72,6 +73,41 @@ def test_the_environment_is_made_once_for_a_lock_and_a_python(checkout: Path) ->
     (checkout / ".venv" / "bin" / "python").unlink()
     run(checkout)
     assert made(checkout) == 4
+
+
+def installed(checkout: Path) -> list[str]:
+    """The locks that were given to pip, in order."""
+    told = (checkout.parent / "tools" / "python").read_text().splitlines()
+    return [line.split()[-1] for line in told if " pip install " in line]
+
+
+def test_who_boots_a_kernel_gets_no_linters(checkout: Path) -> None:
+    small, figures, dev = (
+        "requirements.lock",
+        "requirements-figures.lock",
+        "requirements-dev.lock",
+    )
+    run(checkout, task="doctor")
+    assert installed(checkout) == [small]
+    run(checkout, task="doctor --report=x.html")
+    assert installed(checkout) == [small, figures]
+    run(checkout, task="doctor test")
+    assert installed(checkout) == [small, figures, dev]
+    run(checkout, task="doctor")
+    (checkout / dev).write_text("newer\n")
+    run(checkout, task="doctor")
+    run(checkout, task="doctor test")
+    assert installed(checkout) == [small, figures, dev, dev]
+    assert made(checkout) == 1
+
+
+def test_another_processor_has_no_wheel_of_adbutils(checkout: Path) -> None:
+    uname = checkout.parent / "tools" / "uname"
+    uname.write_text("#!/bin/sh\necho aarch64\n")
+    uname.chmod(0o755)
+    run(checkout)
+    told = (checkout.parent / "tools" / "python").read_text()
+    assert "--only-binary :all: --no-binary adbutils --requirement requirements.lock" in told
 
 
 def test_variables_of_python_and_invoke_are_not_for_us(checkout: Path) -> None:
