@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from harness import process
+from harness.debian import package_of
 from harness.errors import HarnessError
 from harness.kernels import Board, KernelLine
 
@@ -13,7 +14,7 @@ def require(board: Board) -> None:
     process.require(
         board.compiler,
         hint=f"it builds kernels for {board.name}; on Debian:"
-        f" sudo apt-get install gcc-{board.cross_compile.rstrip('-')}",
+        f" sudo apt-get install {package_of(board.compiler)}",
     )
 
 

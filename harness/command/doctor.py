@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from harness.debian import package_of
 from harness.kernels import Kernels
 from harness.layout import Layout
 
@@ -61,7 +62,7 @@ TOOLS = (
     Tool("perl", "perl", "kernel build, checkpatch"),
     Tool("patch", "patch", "applies the series"),
     Tool("tar", "tar", "unpacks the source"),
-    Tool("xz", "xz-utils", "unpacks the source"),
+    Tool("xz", package_of("xz"), "unpacks the source"),
     Tool("adb", "adb", "speaks to the device"),
     Tool("ccache", "ccache", "makes the second build quick", optional=True),
     Tool("git", "git", "needed for --source with a git address", optional=True),
@@ -69,20 +70,29 @@ TOOLS = (
 )
 
 
-def examine(kernels: Kernels, *, layout: Layout) -> tuple[Check, ...]:
-    """Look at everything once; nothing is changed."""
+def tools(kernels: Kernels) -> tuple[Tool, ...]:
+    """Every command that the harness may run, those of all boards included."""
     boards = [board for line in kernels.lines.values() for board in line.boards.values()]
-    tools = [
+    found = [
         *TOOLS,
         *(
-            Tool(board.compiler, f"gcc-{board.cross_compile.rstrip('-')}", f"builds {board.name}")
+            Tool(board.compiler, package_of(board.compiler), f"builds {board.name}")
             for board in boards
         ),
-        *(Tool(board.qemu, board.qemu, f"boots {board.name}") for board in boards if board.qemu),
+        *(
+            Tool(board.qemu, package_of(board.qemu), f"boots {board.name}")
+            for board in boards
+            if board.qemu
+        ),
     ]
+    return tuple(dict.fromkeys(found))
+
+
+def examine(kernels: Kernels, *, layout: Layout) -> tuple[Check, ...]:
+    """Look at everything once; nothing is changed."""
     return (
         _python(),
-        *(_tool(tool) for tool in dict.fromkeys(tools)),
+        *(_tool(tool) for tool in tools(kernels)),
         _disk(layout.build, what="disk space for build/"),
         _disk(layout.cache, what="disk space for the cache", needed_gb=2.0),
         _kvm(Path("/dev/kvm")),
