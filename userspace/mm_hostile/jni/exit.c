@@ -191,7 +191,7 @@ static void judge_holders(uid_t uid, void (*part)(void))
 		rounds++;
 	sleep_ms(REST_MS);
 	fell = before - free_pages();
-	resident = pages_of(uid);
+	resident = resident_of(uid);
 	note("%ld of %d children were held; the kernel counts %ld pages, kills %ld",
 	     held, CHILDREN, counted(uid), kills_of(uid));
 	check(held > 0 || app_killed(&app),

@@ -39,6 +39,7 @@ long counted(uid_t uid);
 long kills_of(uid_t uid);
 /* What is resident by the page tables of the user's processes. */
 long pages_of(uid_t uid);
+long resident_of(uid_t uid);
 /* The sum of their high-water marks. */
 long peak_of(uid_t uid);
 long processes_of(uid_t uid);
