@@ -140,7 +140,8 @@ def _in_words(text: str, value: object) -> str:
     if match := re.fullmatch(r"Object missing required field `(.*)`", text):
         return f"the key {match[1]!r} is missing"
     if match := re.fullmatch(r"Expected `([^`]*)`(, got `.*`)?(.*)", text):
-        wanted = " or ".join(_TYPES.get(one, one) for one in match[1].split(" | "))
+        kinds = [one for one in match[1].split(" | ") if one != "null"]  # TOML has no null
+        wanted = " or ".join(_TYPES.get(one, one) for one in kinds)
         return f"must be {wanted}{match[3]}, is {_shown(value)}"
     if text.startswith("Invalid "):
         return f"unknown value {_shown(value)}"
@@ -156,8 +157,8 @@ def _what_is_valid(text: str, kind: inspect.Type, data: Any, keys: Sequence[Key]
     for key in keys:
         kind = _member(kind, data, key)
         data = data[key] if _has(data, key) else None
+    kind = _of_data(kind, data)
     if text.startswith("Object contains unknown field"):
-        kind = _of_data(kind, data)
         assert isinstance(kind, inspect.StructType)
         fields = [field.encode_name for field in kind.fields if field.encode_name != NO_KEY]
         return _valid(fields if kind.tag_field is None else [kind.tag_field, *fields])

@@ -34,8 +34,9 @@ from harness.build.build import KernelBuild
 from harness.build.ndk import Ndk, abi_of
 from harness.build.pipeline import Prepared, PrepareRequest
 from harness.cache import LOCK, changing
+from harness.case.load import load_scenarios
 from harness.case.run import COMMAND_TIMEOUT_S, GUEST_DIR, PolicyBuild, exit_code, run_cases
-from harness.case.scenario import load_scenarios, select_cases
+from harness.case.select import select_cases
 from harness.command import doctor as doctor_module
 from harness.command import lint
 from harness.device import qemu

@@ -9,8 +9,10 @@ import pytest
 
 from harness.build.pipeline import Prepared
 from harness.case.judge import Status
+from harness.case.load import load_scenarios
 from harness.case.run import PolicyBuild, Runner
-from harness.case.scenario import Case, load_scenarios, select_cases
+from harness.case.scenario import Case
+from harness.case.select import select_cases
 from harness.device.device import Device
 from harness.layout import Layout
 from harness.show.report import failure_lines

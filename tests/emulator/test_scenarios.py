@@ -6,8 +6,10 @@ from __future__ import annotations
 import pytest
 
 from harness.case.judge import Status
+from harness.case.load import load_scenarios
 from harness.case.run import Runner
-from harness.case.scenario import Case, load_scenarios, select_cases
+from harness.case.scenario import Case
+from harness.case.select import select_cases
 from harness.layout import Layout
 from harness.show.report import failure_lines
 from tests.selected import scenarios

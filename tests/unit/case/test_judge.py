@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from harness.case.judge import Observation, Status, Verdict, judge
-from harness.case.scenario import Case, Returns, Step, load_scenarios
+from harness.case.load import load_scenarios
+from harness.case.scenario import Case, Returns, Step
 from harness.device.device import ShellResult
 from harness.kmsg import LogSlice, slice_log
 from harness.layout import Layout

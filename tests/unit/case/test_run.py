@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness.case.judge import Status
+from harness.case.load import load_scenarios
 from harness.case.run import CaseResult, PolicyBuild, Runner, exit_code, run_cases
-from harness.case.scenario import Case, load_scenarios
+from harness.case.scenario import Case
 from harness.device.device import ShellResult
 from harness.errors import ExitCode, GuestCrash, HarnessError
 from harness.layout import Layout

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.case.scenario import (
-    POLICIES,
-    Case,
-    KillCount,
-    Scenario,
-    load_scenario,
-    load_scenarios,
-    select_cases,
-)
+from harness.case.load import load_scenario, load_scenarios
+from harness.case.scenario import POLICIES, Case, KillCount, Scenario
+from harness.case.select import select_cases
 from harness.errors import HarnessError
 from harness.layout import Layout
 
@@ -106,26 +100,44 @@ def test_no_scenario_uses_the_harness_own_user() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('summary = "s"', "", "'summary' is missing"),
+        ('summary = "s"', "", "the key 'summary' is missing"),
         ('"x"', '"y"', "file says 'x'"),
-        ("timeout = 5", 'timeout = "5"', "must be of type int or float"),
-        ("timeout = 5", "timeout = 5\nspeed = 1", "unknown key 'speed'"),
-        ('"kernel"', '"magic"', "valid: kernel, daemon, syscall"),
-        ('"badness"', '"worst"', "valid: rss, runtime, badness, none"),
-        ('["rss", "badness"]', "[]", "at least one policy"),
-        ('do = "spawn"', 'do = "fork"', "unknown step 'fork'"),
-        ("bytes = 1_000", "bytes = true", "must be of type"),
-        ("bytes = 1_000", "size = 1", r"steps\[0\]: key 'bytes' is missing"),
-        ("bytes = 1_000", "bytes = 1, x = 1", "unknown key 'x'"),
+        ("timeout = 5", 'timeout = "5"', "timeout: must be a number, is '5'"),
+        ("timeout = 5", "timeout = 0", "timeout: must be a number > 0"),
+        ("timeout = 5", "timeout = 5\nspeed = 1", "unknown key 'speed', valid: name, summary"),
+        ('"kernel"', '"magic"', "trigger: unknown value 'magic', valid: kernel, daemon, syscall"),
+        ('"badness"', '"worst"', "'worst', valid: rss, runtime, badness, none"),
+        ('["rss", "badness"]', '"rss"', "policies: must be an array, is 'rss'"),
+        ('["rss", "badness"]', "[]", "policies: must be an array of length >= 1"),
+        ('do = "spawn"', 'do = "fork"', r"steps\[0\].do: unknown value 'fork', valid: .*spawn"),
+        ("bytes = 1_000", "bytes = true", r"steps\[0\].bytes: must be an integer, is true"),
+        ("bytes = 1_000", 'bytes = "1K"', r"steps\[0\].bytes: must be an integer, is '1K'"),
+        (
+            "bytes = 1_000",
+            "bytes = 1, kind = 'odd'",
+            r"steps\[0\].kind: unknown value 'odd', valid",
+        ),
+        ("bytes = 1_000", "size = 1", r"steps\[0\]: unknown key 'size', valid: do, name, user"),
+        ("bytes = 500", "ret = 1", r"steps\[1\]: the key 'bytes' is missing"),
+        ("bytes = 500", "bytes = 1, ret = 'x'", r"steps\[1\].ret: must be an integer, is 'x'"),
         ('kills = ["a"]', "", "'kills' is missing"),
-        ('kills = ["a"]', 'kills = [{ of = "a" }]', "needs 'count'"),
+        ('kills = ["a"]', 'kills = [{ of = "a" }]', r"expect.kills\[0\]: needs 'count'"),
         ('kills = ["a"]', 'kills = [{ of = "a", min = 3, max = 2 }]', "needs 'count'"),
-        ('kills = ["a"]', 'kills = ["a"]\nbonus = 1', "unknown key 'bonus'"),
+        ('kills = ["a"]', 'kills = ["a"]\nbonus = 1', "expect: unknown key 'bonus', valid: kills"),
+        (
+            'kills = ["a"]',
+            "kills = []\n[expect.policy.rss]\ntap = 1",
+            "expect.policy.rss.tap: must",
+        ),
         ("[expect]", "[daemon]\nseconds = 1\ntype = 0\n[expect]", "goes with"),
-        ("[expect]", "[daemon]\nseconds = 1\ntype = 3\n[expect]", "unknown type 3"),
-        ('kills = ["a"]', "kills = []\n[expect.policy.none]\nkills = []", "not in 'policies'"),
+        ("[expect]", "[daemon]\nseconds = 1\ntype = 3\n[expect]", "daemon.type: must be .* <= 2"),
+        (
+            'kills = ["a"]',
+            "kills = []\n[expect.policy.none]\nkills = []",
+            "'none', valid: rss, bad",
+        ),
         ("[expect]", '[[experiment]]\nprogram = "p"\n[expect]', "either"),
-        ("timeout = 5", "timeout =", "cannot read scenario"),
+        ("timeout = 5", "timeout =", "not valid TOML"),
     ],
 )
 def test_a_wrong_file_is_an_error_that_names_it(

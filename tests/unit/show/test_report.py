@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from harness.case.judge import Status
+from harness.case.load import load_scenarios
 from harness.case.run import CaseResult
-from harness.case.scenario import Case, load_scenarios
+from harness.case.scenario import Case
 from harness.errors import HarnessError
 from harness.kmsg import KillEvent
 from harness.layout import Layout
