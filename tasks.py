@@ -16,7 +16,7 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness.command import commands, streams
+from harness.command import commands, own_policy, streams
 from harness.command.cli import (
     caller_file,
     caller_path,
@@ -359,6 +359,66 @@ def emulator_test(
         seed=seed,
     )
     finish(code)
+
+
+@task(
+    name="try",
+    positional=["file"],
+    help={
+        **TARGET,
+        **BUSYBOX,
+        **ACCEL,
+        "file": "the policy, for example policies/youngest.c (default: none, it has to be said)",
+        "scenario": "scenarios with commas (default: all that fit any policy, and its own)",
+        "results": "write the results as JSON to this file (default: not written)",
+        "cpus": "CPUs of the guest (default: the board's)",
+    },
+)
+@guarded
+def try_(
+    _c: Context,
+    file: str,
+    scenario: str | None = None,
+    kernel: str | None = None,
+    arch: str | None = None,
+    board: str | None = None,
+    source: str | None = None,
+    busybox: str | None = None,
+    results: str | None = None,
+    cpus: int = 0,
+    debug_kernel: bool = False,
+    accel: str = "auto",
+    toolchain: str | None = None,
+    ndk: str | None = None,
+) -> None:
+    """Build a policy that is one C file, boot, and show whom it kills and why."""
+    code = own_policy.try_policy(
+        _selection(
+            kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain, ndk=ndk
+        ),
+        caller_file(file),
+        scenarios=_names(scenario),
+        outputs=Outputs(
+            results=_path(results),
+            junit=None,
+            reproduce=shlex.join(["./run", *sys.argv[1:]]),
+            command=_without_choice(["emulator-test", *sys.argv[3:]]),
+        ),
+        cpus=cpus or None,
+        layout=Layout.default(),
+    )
+    finish(code)
+
+
+@task(
+    name="new-policy",
+    positional=["name"],
+    help={"name": "what it is called (default: none, it has to be said)"},
+)
+@guarded
+def new_policy(_c: Context, name: str) -> None:
+    """Write policies/NAME.c and a scenario for it, to start from."""
+    own_policy.new_policy(name, layout=Layout.default())
 
 
 @task(

@@ -144,7 +144,10 @@ class Board(Table, frozen=True, kw_only=True):
 
 
 class KernelLine(Table, frozen=True, kw_only=True):
-    """A kernel the series exists for; ``debug_config`` is what makes it a debug kernel."""
+    """A kernel the series exists for; ``debug_config`` is what makes it a debug kernel.
+
+    ``policy_modules``: its series takes policies from modules, too.
+    """
 
     name: str = field(default="", name=NO_KEY)
     description: str
@@ -154,14 +157,27 @@ class KernelLine(Table, frozen=True, kw_only=True):
     source: SourceSpec
     bench: Path
     debug_config: Path
+    policy_modules: bool = False
     default_board: str
     boards: Mapping[str, Board] = field(name="board")
-    policy_symbols: Mapping[str, str]
 
     def __post_init__(self) -> None:
         """ValueError if there is no board like the default one."""
         datafile.name_entries(self.boards)
         datafile.require_known("default-board", self.default_board, self.boards)
+
+
+class BuiltInPolicy(Table, frozen=True, kw_only=True):
+    """A policy that is part of the kernel, see harness/policies.py.
+
+    ``symbol`` selects it (a Kconfig choice in mm/Kconfig), ``type`` is the argument of
+    my_oom_killer() and ``field`` the name of its score in the log, where there is one.
+    """
+
+    name: str = field(default="", name=NO_KEY)
+    symbol: str
+    type: int | None = None
+    field: str | None = None
 
 
 class TestedKernel(Table, frozen=True, kw_only=True):
@@ -206,11 +222,15 @@ class KernelVariant(Table, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is built: a line, for a board, with a policy."""
+    """What is built: a line, for a board, with a policy.
+
+    ``symbols`` are the Kconfig symbols of all policies.
+    """
 
     line: KernelLine
     board: Board
     policy: str
+    symbols: Mapping[str, str]
     debug: bool = False
     variant: KernelVariant | None = None
 
@@ -236,29 +256,31 @@ class Target:
 
 
 class Kernels(Table, frozen=True, kw_only=True):
-    """All lines, the default one, the policies every line knows, and what is tested."""
+    """All lines, the default one, the policies of every line, and what is tested.
+
+    The first policy is the default one.
+    """
 
     lines: Mapping[str, KernelLine] = field(name="line")
     default_line: str
-    policies: Annotated[tuple[str, ...], Meta(min_length=1)]
+    policies: Annotated[Mapping[str, BuiltInPolicy], Meta(min_length=1)] = field(name="policy")
     tests: Mapping[str, TestedKernel] = field(default_factory=dict, name="test")
 
     def __post_init__(self) -> None:
         """ValueError if what belongs together does not."""
         datafile.name_entries(self.lines)
         datafile.require_known("default-line", self.default_line, self.lines)
-        for line in self.lines.values():
-            where = f"line.{line.name}.policy-symbols"
-            for policy in line.policy_symbols:
-                datafile.require_known(f"a policy of {where}", policy, self.policies)
-            for policy in self.policies:
-                if policy not in line.policy_symbols:
-                    raise ValueError(f"{where}: the key {policy!r} is missing")
+        datafile.name_entries(self.policies)
         for name, part in self.tests.items():
             try:
                 self.target(line=part.kernel, board=part.board, arch=part.arch, device=part.device)
             except HarnessError as error:
                 raise ValueError(f"test.{name}: {error.what}") from error
+
+    @property
+    def default_policy(self) -> str:
+        """What a kernel is built with unless another policy is asked for."""
+        return next(iter(self.policies))
 
     def line(self, name: str | None = None) -> KernelLine:
         """The line called ``name``, or the default one."""
@@ -279,13 +301,14 @@ class Kernels(Table, frozen=True, kw_only=True):
     ) -> Target:
         """The target these names mean; what is None takes its default."""
         kernel = self.line(line)
-        policy = policy or self.policies[0]
+        policy = policy or self.default_policy
         if policy not in self.policies:
             raise _unknown("policy", policy, self.policies, option="--policy")
         return Target(
             line=kernel,
             board=_select_board(kernel, board=board, arch=arch, device=device),
             policy=policy,
+            symbols={name: one.symbol for name, one in self.policies.items()},
             debug=debug,
         )
 

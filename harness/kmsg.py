@@ -34,15 +34,19 @@ class Event:
 
 @dataclass(frozen=True)
 class KillEvent(Event):
-    """One of our killers chose a victim.  Sizes in bytes, run time in ms."""
+    """One of our killers chose a victim.  Sizes in bytes.
+
+    ``field`` is what its policy calls the ``score``, in the policy's unit; a policy
+    whose score is in the line anyway has none.
+    """
 
     uid: int
     user_rss: int
     mm_max: int
     pid: int
     process_rss: int
-    total_run_time: int | None = None
-    badness: int | None = None
+    field: str | None = None
+    score: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class OtherKillEvent(Event):
 _KILL = re.compile(
     rf"uid=(?P<uid>\d+){_GAP}uRSS=(?P<user_rss>\d+){_GAP}mm_max=(?P<mm_max>\d+){_GAP}"
     rf"pid=(?P<pid>\d+){_GAP}pRSS=(?P<process_rss>\d+)"
-    rf"(?:{_GAP}total_run_time=(?P<total_run_time>\d+)|{_GAP}badness=(?P<badness>-?\d+))?\s*$"
+    rf"(?:{_GAP}(?P<field>[A-Za-z]\w*)=(?P<score>-?\d+))?\s*$"
 )
 _UNKILLABLE = re.compile(
     rf"uid=(?P<uid>\d+){_GAP}uRSS=(?P<user_rss>\d+){_GAP}mm_max=(?P<mm_max>\d+)"
@@ -163,8 +167,10 @@ def _events(lines: Sequence[str]) -> Iterator[Event]:
 def _parse_text(text: str, line: int, time_s: float | None) -> Event | None:
     """The event that one line's ``text``, its prefix taken off, stands for."""
     if match := _KILL.match(text):
-        numbers = {key: int(value) for key, value in match.groupdict().items() if value}
-        return KillEvent(line, time_s, **numbers)
+        words = match.groupdict()
+        score_field = words.pop("field")
+        numbers = {key: int(value) for key, value in words.items() if value}
+        return KillEvent(line, time_s, field=score_field, **numbers)
     for pattern, limit_kind in (
         (_TABLE, TableEvent),
         (_EVICT, EvictEvent),

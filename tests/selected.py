@@ -7,6 +7,9 @@ import os
 
 from harness.command.commands import Selection
 from harness.device.start import DeviceOptions
+from harness.kernels import load_kernels
+from harness.layout import Layout
+from harness.policies import Policy, known
 
 
 def selection(*, debug: bool = False) -> Selection:
@@ -21,6 +24,13 @@ def selection(*, debug: bool = False) -> Selection:
             device=_value("DEVICE"), emulator=_value("EMULATOR"), ramdisk=_value("RAMDISK")
         ),
     )
+
+
+def policies() -> tuple[Policy, ...]:
+    """The kernel's own, and those in policies/ where its line takes such."""
+    table, layout = known(), Layout.default()
+    line = load_kernels(layout).line(selection().kernel)
+    return tuple(table[name] for name in (table if line.policy_modules else table.built_in))
 
 
 def scenarios() -> tuple[str, ...]:

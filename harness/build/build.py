@@ -92,7 +92,7 @@ def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild
     if kernel is not None and kernel.identity == wanted:
         return kernel
     make = make_command(request, layout=layout)
-    ccache = _ccache_environment(layout)
+    ccache = ccache_environment(layout)
     configured = configure.configure(
         ConfigureRequest(tree=tree, target=target),
         make=make,
@@ -141,7 +141,7 @@ def build_external(
     _make(
         [*kernel.make, f"M={folder.resolve()}", "modules"],
         log=folder.with_suffix(".log"),
-        env=_ccache_environment(layout),
+        env=ccache_environment(layout),
         stage=stage,
     )
     return tuple(sorted(folder.rglob("*.ko")))
@@ -227,7 +227,7 @@ def _result(
     return kernel if all(part.exists() for part in parts) else None
 
 
-def _ccache_environment(layout: Layout) -> dict[str, str]:
+def ccache_environment(layout: Layout) -> dict[str, str]:
     """Our own ccache, whose keys do not depend on where the checkout is."""
     return {"CCACHE_DIR": str(layout.cache / "ccache"), "CCACHE_NOHASHDIR": "1"}
 

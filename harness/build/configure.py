@@ -71,10 +71,10 @@ def requested_config(request: ConfigureRequest) -> dict[str, str]:
         config |= parse_config(_read(target.line.debug_config))
     if not target.patched:
         return config
-    chosen = target.line.policy_symbols[target.policy]
+    chosen = target.symbols[target.policy]
     return config | {
         f"CONFIG_{symbol}": "y" if symbol == chosen else NOT_SET
-        for symbol in target.line.policy_symbols.values()
+        for symbol in target.symbols.values()
     }
 
 

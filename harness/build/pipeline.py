@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO
 
 from harness import process, ui
-from harness.build import build, compiler, programs, rootfs
+from harness.build import build, compiler, policy, programs, rootfs
 from harness.build.build import BuildRequest, KernelBuild
 from harness.build.programs import Programs, ProgramsRequest
 from harness.build.rootfs import Initramfs, RootfsRequest
 from harness.kernels import Board, KernelLine, Target
 from harness.layout import Layout
+from harness.policies import Policy
 from harness.source import fetch, patch
 from harness.source.fetch import FetchRequest, Source
 from harness.source.patch import PatchedTree, PatchRequest
@@ -124,6 +125,14 @@ def patch_source(
         offsets = f", {len(tree.offsets)} hunk(s) at an offset" if tree.offsets else ""
         stage.note(f"{tree.release}, {len(tree.patched)} files{offsets}{edits}")
     return tree
+
+
+def build_policy(kernel: KernelBuild, chosen: Policy, *, layout: Layout) -> Path:
+    """The module of a policy that is a file."""
+    with exclusive(layout), ui.stage("policy") as stage:
+        module = policy.build_policy(kernel, chosen, layout=layout, stage=stage)
+        stage.note(f"{chosen.name}: {module.name} for {kernel.release}")
+    return module
 
 
 def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layout) -> Programs:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from harness.case.candidates import Candidate, rankings
 from harness.case.evidence import SHARER_SUFFIX, Evidence, Process, read_experiments, read_script
 from harness.case.scenario import Case, KillCount, Step
 from harness.device.device import ShellResult
@@ -33,9 +34,6 @@ from harness.kmsg import (
 )
 
 SIGKILL = 9
-
-# The field that each killer adds to its log line.
-KILLER_FIELD = {"rss": None, "runtime": "total_run_time", "badness": "badness"}
 
 # How much of the log, and how many names, a failure shows.
 RELEVANT_LINES = 30
@@ -55,7 +53,8 @@ class Status(Enum):
 class Observation:
     """What was seen while one case ran.
 
-    ``table_length`` is how many limits the kernel has room for.
+    ``table_length`` is how many limits the kernel has room for, ``candidates`` whom it
+    has looked at, where the scenario asks for that.
     ``splats`` are warnings found in the log of the case, ``leftovers`` what it
     left behind in the guest, both one line each.
     """
@@ -63,6 +62,7 @@ class Observation:
     runs: tuple[ShellResult, ...]
     log: LogSlice
     table_length: int
+    candidates: tuple[Candidate, ...] = ()
     taint_before: int = 0
     taint_after: int = 0
     splats: tuple[str, ...] = ()
@@ -315,7 +315,7 @@ def _check_kill_lines(facts: _Facts) -> Iterator[Finding]:
         for got in facts.evidence.returns
         if got.call == "limit" and got.ret >= 0
     }
-    fields = {KILLER_FIELD[killer] for killer in facts.case.killers}
+    fields = {facts.case.policies[killer].field for killer in facts.case.killers}
     for kill in facts.kills:
         if not 0 < kill.process_rss <= kill.user_rss:
             yield Finding(f"0 < pRSS <= uRSS for pid {kill.pid}", f"pRSS={kill.process_rss}")
@@ -324,16 +324,9 @@ def _check_kill_lines(facts: _Facts) -> Iterator[Finding]:
         process = facts.evidence.by_pid(kill.pid)
         if process and process.uid is not None and process.uid != kill.uid:
             yield Finding(f"uid={process.uid} for {process}", f"uid={kill.uid}")
-        if _field(kill) not in fields:
+        if kill.field not in fields:
             wanted = " or ".join(sorted(str(field) for field in fields)) or "no killer"
-            yield Finding(f"score field: {wanted}", f"{_field(kill)} for pid {kill.pid}")
-
-
-def _field(kill: KillEvent) -> str | None:
-    """The name of the score field in a kill line, None for highest RSS."""
-    if kill.total_run_time is not None:
-        return "total_run_time"
-    return "badness" if kill.badness is not None else None
+            yield Finding(f"score field: {wanted}", f"{kill.field} for pid {kill.pid}")
 
 
 def _kill_text(kill: KillEvent) -> str:
@@ -409,6 +402,35 @@ def _check_sharers(facts: _Facts) -> Iterator[Finding]:
     if wanted != seen:
         text = f"there are lines for pids {seen}" if seen else "there are none"
         yield Finding(f"'sharing same memory' lines for pids {wanted}", text)
+
+
+def _check_highest(facts: _Facts) -> Iterator[Finding]:
+    """Nobody that a walk left alone has more than somebody that it chose."""
+    what = facts.case.expect.highest
+    if what is None:
+        return
+    walks = rankings(facts.seen.candidates)
+    chosen = {one.pid for walk in walks for one in walk.chosen}
+    for kill in facts.kills:
+        if kill.pid not in chosen:
+            yield Finding(
+                f"pid {kill.pid} among the traced candidates", "no event says it is chosen"
+            )
+    if not facts.kills:
+        yield Finding("a kill, to see whom the policy chooses", "none")
+    for walk in walks:
+        least = min(walk.chosen, key=lambda one: _value(one, what))
+        for other in walk.others:
+            if _value(other, what) > _value(least, what):
+                yield Finding(
+                    f"who is killed has the highest {what}",
+                    f"{least.comm} (pid {least.pid}) with {_value(least, what)} was chosen,"
+                    f" {other.comm} (pid {other.pid}) has {_value(other, what)}",
+                )
+
+
+def _value(candidate: Candidate, what: str) -> int:
+    return candidate.rss if what == "rss" else candidate.score
 
 
 def _check_confirmed(facts: _Facts) -> Iterator[Finding]:
@@ -565,6 +587,7 @@ _CHECKS: tuple[Check, ...] = (
     _check_kills,
     _check_was_over,
     _check_kill_lines,
+    _check_highest,
     _check_within,
     _check_overshoot,
     _check_deaths,

@@ -22,8 +22,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import UNSET, Meta, UnsetType, field
 from msgspec.structs import fields
 
+from harness import policies
 from harness.case.scenario import (
-    POLICIES,
+    ANY_POLICY,
     Command,
     Daemon,
     Expect,
@@ -36,6 +37,7 @@ from harness.case.scenario import (
 from harness.datafile import Table, load, require_known
 from harness.errors import HarnessError
 from harness.layout import Layout
+from harness.policies import known
 
 HINT = "scenarios/README.md lists the keys"
 
@@ -186,6 +188,7 @@ class _Expect(Table, frozen=True, kw_only=True):
     tap: bool | UnsetType = UNSET
     output: tuple[str, ...] | UnsetType = UNSET
     self_judged: bool | UnsetType = UNSET
+    highest: Literal["score", "rss"] | UnsetType = UNSET
 
     @property
     def given(self) -> dict[str, Any]:
@@ -229,7 +232,9 @@ class _File(Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """ValueError if what belongs together does not."""
         for policy in self.policies:
-            require_known("a policy", policy, POLICIES)
+            require_known("a policy", policy, (*known(), ANY_POLICY))
+        if self.daemon and known().of_type(self.daemon.type) is None:
+            raise ValueError(f"daemon.type: no policy has the type {self.daemon.type}")
         if bool(self.experiments) == bool(self.steps):
             raise ValueError("needs either [[experiment]] tables or steps")
         if self.daemon and not self.experiments:
@@ -244,7 +249,9 @@ class _File(Table, frozen=True, kw_only=True):
     def by_policy(self) -> dict[str, dict[str, Any]]:
         """What must come of it under each policy, as Expect has it."""
         own = {name: one.given for name, one in self.expect.policy.items()}
-        return {policy: self.expect.given | own.get(policy, {}) for policy in self.policies}
+        order = [*known(), ANY_POLICY]
+        named = sorted(self.policies, key=order.index)
+        return {policy: self.expect.given | own.get(policy, {}) for policy in named}
 
     @property
     def scenario(self) -> Scenario:
@@ -264,15 +271,19 @@ class _File(Table, frozen=True, kw_only=True):
 
 
 def load_scenarios(layout: Layout) -> tuple[Scenario, ...]:
-    """Every scenario of the checkout, sorted by name.
+    """Every scenario of the checkout, those of policies too, sorted by name.
 
     Raises HarnessError naming the file and key that is wrong.
     """
     folder = layout.root / "scenarios"
-    paths = sorted(folder.glob("*.toml"))
+    paths = [*folder.glob("*.toml"), *(layout.root / policies.FOLDER).glob("*.toml")]
     if not paths:
         raise HarnessError(f"no scenario in {folder}", hint="is the checkout complete?")
-    return tuple(load_scenario(path) for path in paths)
+    files: dict[str, Path] = {}
+    for path in paths:
+        if (other := files.setdefault(path.name, path)) is not path:
+            raise HarnessError(f"{path}: {other} has this name", hint="rename one of them")
+    return tuple(load_scenario(files[name]) for name in sorted(files))
 
 
 def load_scenario(path: Path) -> Scenario:

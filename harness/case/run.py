@@ -23,15 +23,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from harness.case.candidates import EVENT, Candidate, parse_trace
 from harness.case.judge import Observation, Status, judge
 from harness.case.scenario import Case, Command, Scenario
 from harness.device.device import Device, ShellResult
 from harness.errors import ExitCode, GuestCrash, HarnessError
 from harness.kmsg import KillEvent, LogSlice, TableEvent, marker, of_kind, slice_log
+from harness.kmsg import text as log_text
 from harness.splat import scan
 from harness.users import APP_UIDS
 
 GUEST_DIR = "/data/local/tmp"
+POLICY_FILE = "/proc/sys/vm/user_oom_policy"
+TRACING = "/sys/kernel/tracing"
 SCRIPT_PLAYER = "mm_play"
 DAEMON = "oom_daemonARM"
 
@@ -49,12 +53,16 @@ SETTLE_S = 2.0
 
 @dataclass(frozen=True)
 class PolicyBuild:
-    """A kernel built with one policy: how to boot it, its modules, and for how many
-    limits it has room."""
+    """A kernel to run the cases of one policy on.
+
+    How to boot it, our modules, and for how many limits it has room.  ``policy`` is the
+    module of a policy that the kernel was not built with, to be loaded and selected.
+    """
 
     boot: Callable[[], Device]
     modules: tuple[Path, ...]
     table_length: int
+    policy: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class CaseResult:
     kills: tuple[KillEvent, ...] = ()
     detail: tuple[str, ...] = ()
     log_lines: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,10 +106,13 @@ class _Guest:
     def __init__(self, device: Device, build: PolicyBuild, programs: Mapping[str, Path]) -> None:
         self.device = device
         self.table_length = build.table_length
-        self._files = {**programs, **{module.name: module for module in build.modules}}
+        ours = [*build.modules, *([build.policy] if build.policy else [])]
+        self._files = {**programs, **{module.name: module for module in ours}}
         self._modules = tuple(module.stem for module in build.modules)
         self._pushed: set[str] = set()
         self.load_modules()
+        if build.policy is not None:
+            self._select_policy(build.policy)
         self.before = self.state()
 
     def path(self, name: str) -> str:
@@ -143,6 +155,30 @@ class _Guest:
     def load_modules(self) -> None:
         for name in self._modules:
             self.command("insmod", self.path(f"{name}.ko"), what=f"insmod {name}.ko")
+
+    def _select_policy(self, module: Path) -> None:
+        """Load a policy's module and have the kernel use it; its log says what it dislikes."""
+        script = f"insmod {self.path(module.name)} && echo {module.stem} > {POLICY_FILE}"
+        done = self.device.shell(["sh", "-c", script], timeout=COMMAND_TIMEOUT_S, urgent=True)
+        if done.returncode == 0:
+            return
+        log = self.device.shell(["dmesg"], timeout=COMMAND_TIMEOUT_S, urgent=True).stdout
+        said = [log_text(line) for line in log.splitlines()[-20:] if module.stem in line]
+        raise HarnessError(
+            f"the policy {module.stem} cannot be loaded",
+            hint="; ".join(said[-3:]) or done.stderr.strip(),
+        )
+
+    def start_trace(self) -> None:
+        """From here on the kernel notes whom it looks at before it kills."""
+        script = f"cd {TRACING} && echo > trace && echo 1 > {EVENT}/enable"
+        self.command("sh", "-c", script, what="tracing the candidates")
+
+    def stop_trace(self) -> tuple[Candidate, ...]:
+        """What was noted since then."""
+        script = f"cd {TRACING} && echo 0 > {EVENT}/enable && cat trace"
+        output = self.command("sh", "-c", script, what="reading the trace").stdout
+        return parse_trace(output.splitlines())
 
     def unload_modules(self) -> None:
         for name in reversed(self._modules):
@@ -212,6 +248,8 @@ def _observe(guest: _Guest, case: Case) -> Observation:
         guest.path(program)  # pushed now, so as not to lie between the markers
     token = secrets.token_hex(8)
 
+    if case.expect.highest:
+        guest.start_trace()
     guest.mark(marker("start", scenario.name, token))
     if not scenario.modules_loaded:
         guest.unload_modules()
@@ -227,14 +265,16 @@ def _observe(guest: _Guest, case: Case) -> Observation:
     if not guest.missing_modules(after):
         guest.reload_modules()  # so that the sweep is logged
     _sweep_limits(guest, scenario)
-    text = guest.marked_log(marker("end", scenario.name, token))
+    whole = guest.marked_log(marker("end", scenario.name, token))
+    candidates = guest.stop_trace() if case.expect.highest else ()
 
     guest.device.check()
-    log = slice_log(text, scenario.name, token)
+    log = slice_log(whole, scenario.name, token)
     return Observation(
         runs=tuple(runs),
         log=log,
         table_length=guest.table_length,
+        candidates=candidates,
         taint_before=guest.before.taint,
         taint_after=after.taint,
         splats=tuple(f"{one.kind}: {one.line}" for one in scan(log.lines)),
@@ -360,6 +400,7 @@ class PolicyRunner:
             result.kills,
             result.detail,
             result.log_lines,
+            result.candidates,
         )
 
     def _booted(self, case: Case) -> _Guest:
@@ -410,7 +451,15 @@ def _judged(case: Case, observation: Observation) -> CaseResult:
         for finding in verdict.findings
         for line in (f"expected: {finding.expected}", f"seen:     {finding.seen}")
     ]
-    return CaseResult(case, verdict.status, 0.0, verdict.kills, tuple(detail), verdict.log_lines)
+    return CaseResult(
+        case,
+        verdict.status,
+        0.0,
+        verdict.kills,
+        tuple(detail),
+        verdict.log_lines,
+        observation.candidates,
+    )
 
 
 class Runner:

@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from harness.datafile import Table
+from harness.policies import Policies, Policy, known
 from harness.users import app_uids
 
-POLICIES = ("rss", "runtime", "badness", "none")
-
-# The types of my_oom_killer(), by number; the same words name the policies.
-KILLER_TYPES = ("rss", "runtime", "badness")
+# In a file, each policy that is a module: what it chooses is judged by a rule.
+ANY_POLICY = "any"
 
 
 class Trigger(Enum):
@@ -47,10 +46,10 @@ class Command(Table, frozen=True):
 
 
 class Daemon(Table, frozen=True):
-    """oom_daemonARM beside the experiment: interval in s, killer type."""
+    """oom_daemonARM beside the experiment: interval in s, type of my_oom_killer()."""
 
     seconds: Annotated[int, Meta(ge=1)]
-    type: Annotated[int, Meta(ge=0, lt=len(KILLER_TYPES))]
+    type: Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,8 @@ class Expect:
     ``tap``         each program prints ``ok``/``not ok`` lines and a plan
     ``output``      texts that must be in what the programs print
     ``self_judged`` the program itself judges the kills, whose number is random
+    ``highest``     who is killed has the highest value of this among the candidates,
+                    by what the kernel traced: ``score``, the policy's, or ``rss``
     """
 
     kills: tuple[KillCount, ...] = ()
@@ -128,6 +129,7 @@ class Expect:
     tap: bool = False
     output: tuple[str, ...] = ()
     self_judged: bool = False
+    highest: Literal["score", "rss"] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,14 @@ class Scenario:
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """The policies to build the kernel with, in the order of POLICIES."""
-        return tuple(policy for policy in POLICIES if policy in self.expect)
+        """The policies that it names."""
+        return tuple(self.expect)
+
+    def expected(self, policy: Policy) -> Expect | None:
+        """What must come of it under a policy; None if it is not for that."""
+        if policy.name in self.expect or policy.source is None:
+            return self.expect.get(policy.name)
+        return self.expect.get(ANY_POLICY)
 
     @property
     def script(self) -> str:
@@ -179,7 +187,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Case:
-    """One scenario on a kernel built with one policy.
+    """One scenario under one policy.
 
     ``seconds`` (None: as long as the scenario says) and ``seed`` are for scenarios
     that do things at random.
@@ -189,6 +197,7 @@ class Case:
     policy: str
     seconds: int | None = None
     seed: int = 1
+    policies: Policies = field(default_factory=known, repr=False, compare=False)
 
     @property
     def lasts(self) -> int:
@@ -213,13 +222,17 @@ class Case:
 
     @property
     def expect(self) -> Expect:
-        return self.scenario.expect[self.policy]
+        expected = self.scenario.expected(self.policies[self.policy])
+        if expected is None:
+            raise KeyError(f"{self.scenario.name} is not for the policy {self.policy}")
+        return expected
 
     @property
     def killers(self) -> frozenset[str]:
-        """The killers that may act: the kernel's own, the daemon's, the script's."""
-        names = {self.policy} - {"none"}
+        """The policies that may act: the kernel's own, the daemon's, the script's."""
+        names = {step.operands[0] for step in self.scenario.steps if step.verb == "killer"}
+        names.add(self.policy)
         if self.scenario.daemon:
-            names.add(KILLER_TYPES[self.scenario.daemon.type])
-        types = {s.operands[0] for s in self.scenario.steps if s.verb == "killer"}
-        return frozenset(names | (types & set(KILLER_TYPES)))
+            names.add(self.policies.of_type(self.scenario.daemon.type) or "")
+        built_in = (*self.policies.built_in, self.policy)
+        return frozenset(one for one in names if one in built_in and self.policies[one].kills)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from harness.case.scenario import POLICIES, Case, Scenario
+from harness.case.scenario import Case, Scenario
 from harness.errors import HarnessError
+from harness.policies import Policies, Policy, known
 
 # A random case must fit into the kernel log (1 MB), start marker and all.
 RANDOM_SECONDS = 30
@@ -21,10 +23,12 @@ def select_cases(
     seconds: int | None = None,
     seed: int = 1,
     debug: bool = False,
+    table: Policies | None = None,
 ) -> tuple[Case, ...]:
     """The cases to run, grouped by policy so that a group can share one boot.
 
-    ``names`` may hold shell patterns (``kernel-*``).  Empty means all.  Raises
+    ``names`` may hold shell patterns (``kernel-*``).  Empty means all; of the policies
+    (``table``, or those of the checkout) all that are part of the kernel.  Raises
     HarnessError that lists the valid names if one is unknown or none is left.
 
     Random scenarios go on for ``seconds``, each in cases that fit into the kernel
@@ -38,17 +42,19 @@ def select_cases(
         raise HarnessError(
             f"scenario '{named[0].name}' needs a debug kernel", hint="add --debug-kernel"
         )
-    wanted = _select_policies(tuple(policies))
+    known_policies = table or known()
+    wanted = _select_policies(tuple(policies), known_policies)
     cases = tuple(
-        case
+        replace(case, policies=known_policies)
         for policy in wanted
         for scenario in chosen
-        if policy in scenario.policies
-        for case in _random_cases(scenario, policy, seconds, seed)
+        if scenario.expected(policy) is not None
+        for case in _random_cases(scenario, policy.name, seconds, seed)
     )
     if not cases:
         runs = "; ".join(f"{s.name} runs under {', '.join(s.policies)}" for s in chosen)
-        raise HarnessError(f"no chosen scenario runs under policy {', '.join(wanted)}", hint=runs)
+        under = ", ".join(policy.name for policy in wanted)
+        raise HarnessError(f"no chosen scenario runs under policy {under}", hint=runs)
     return cases
 
 
@@ -82,8 +88,6 @@ def _select_scenarios(
     )
 
 
-def _select_policies(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if name not in POLICIES:
-            raise HarnessError(f"unknown policy '{name}'", hint="valid: " + ", ".join(POLICIES))
-    return tuple(policy for policy in POLICIES if not names or policy in names)
+def _select_policies(names: tuple[str, ...], table: Policies) -> tuple[Policy, ...]:
+    wanted = {name: table.named(name) for name in names or table.built_in}
+    return tuple(wanted[name] for name in table if name in wanted)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,7 +35,14 @@ from harness.build.ndk import Ndk, abi_of
 from harness.build.pipeline import Prepared, PrepareRequest
 from harness.cache import LOCK, changing
 from harness.case.load import load_scenarios
-from harness.case.run import COMMAND_TIMEOUT_S, GUEST_DIR, PolicyBuild, exit_code, run_cases
+from harness.case.run import (
+    COMMAND_TIMEOUT_S,
+    GUEST_DIR,
+    POLICY_FILE,
+    PolicyBuild,
+    exit_code,
+    run_cases,
+)
 from harness.case.select import select_cases
 from harness.command import doctor as doctor_module
 from harness.command import lint
@@ -48,6 +55,7 @@ from harness.device.start import DeviceOptions, Emulator, start
 from harness.errors import ExitCode, HarnessError
 from harness.kernels import Kernels, Target, TestedKernel, load_kernels
 from harness.layout import Layout
+from harness.policies import Policy, load_policies
 from harness.show.report import Report, RunInfo, write_junit, write_results, write_text
 from harness.source import patch, sdk
 from harness.source.patch import PatchRequest
@@ -208,7 +216,7 @@ def apply_patches(
 def build(selection: Selection, *, policies: Sequence[str], every: bool, layout: Layout) -> None:
     """Build the kernels and say where they are and what command builds them by hand."""
     kernels = load_kernels(layout)
-    chosen = kernels.policies if every else tuple(policies) or kernels.policies[:1]
+    chosen = tuple(kernels.policies) if every else tuple(policies) or (kernels.default_policy,)
     requests = [selection.prepare_request(kernels, policy) for policy in chosen]
     for request in requests:
         kernel = pipeline.build_kernel(request, layout=layout)
@@ -218,13 +226,29 @@ def build(selection: Selection, *, policies: Sequence[str], every: bool, layout:
 
 
 def prepare_all(
-    selection: Selection, policies: Sequence[str], *, layout: Layout
+    selection: Selection, policies: Iterable[Policy], *, layout: Layout
 ) -> dict[str, Prepared]:
-    """Everything to boot, for each policy; wrong names are found before anything is built."""
+    """Everything to boot, for each policy; wrong names are found before anything is built.
+
+    A policy that is a module comes on the kernel of the default policy.
+    """
     kernels = load_kernels(layout)
-    requests = {policy: selection.prepare_request(kernels, policy) for policy in policies}
+    built = {one.name: one.name if one.source is None else None for one in policies}
+    requests = {
+        name: selection.prepare_request(kernels, name) for name in dict.fromkeys(built.values())
+    }
+    ready = {name: pipeline.prepare(request, layout=layout) for name, request in requests.items()}
+    return {policy: ready[name] for policy, name in built.items()}
+
+
+def policy_modules(
+    policies: Iterable[Policy], prepared: Mapping[str, Prepared], *, layout: Layout
+) -> dict[str, Path]:
+    """The modules of those policies that are files, by name."""
     return {
-        policy: pipeline.prepare(request, layout=layout) for policy, request in requests.items()
+        policy.name: pipeline.build_policy(prepared[policy.name].kernel, policy, layout=layout)
+        for policy in policies
+        if policy.source is not None
     }
 
 
@@ -372,10 +396,10 @@ def _remove(folder: Path, *, but: Sequence[str]) -> None:
 def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
     """Boot and hand the console to the user until they leave or the guest ends."""
     emulator = selection.find_emulator(layout=layout)
-    prepared = _prepare_one(selection, policy, layout=layout)
+    prepared, module = _prepare_one(selection, policy, layout=layout)
     accel = accelerate(selection, prepared, layout=layout)
     with closing(_start(prepared, accel, emulator, cpus=cpus, layout=layout)) as device:
-        equip(device, prepared)
+        equip(device, prepared, policy=module)
         ui.say(f"from another terminal: adb connect {device.serial}")
         if emulator is not None:
             ui.say("this emulator's console takes no input: here is adb's shell")
@@ -388,10 +412,10 @@ def adb_shell(
 ) -> int:
     """Boot, then the real adb client's shell on our terminal, or one command in it."""
     emulator = selection.find_emulator(layout=layout)
-    prepared = _prepare_one(selection, policy, layout=layout)
+    prepared, module = _prepare_one(selection, policy, layout=layout)
     accel = accelerate(selection, prepared, layout=layout)
     with closing(_start(prepared, accel, emulator, layout=layout)) as device:
-        equip(device, prepared)
+        equip(device, prepared, policy=module)
         return _adb_shell(device, argv)
 
 
@@ -415,11 +439,11 @@ def execute(
         raise HarnessError("exec: no command given", hint="./run exec -- COMMAND ARGUMENT…")
     _check_push(push)
     emulator = selection.find_emulator(layout=layout)
-    prepared = _prepare_one(selection, policy, layout=layout)
+    prepared, module = _prepare_one(selection, policy, layout=layout)
     _check_push(push, taken=prepared)
     accel = accelerate(selection, prepared, layout=layout)
     with closing(_start(prepared, accel, emulator, layout=layout)) as device:
-        equip(device, prepared, extra=push)
+        equip(device, prepared, extra=push, policy=module)
         status = device.pipe(argv, timeout=timeout, user=user)
         if status == KILLED:
             _say_who_killed(device)
@@ -479,8 +503,15 @@ def emulator_test(
     cpus: int | None = None,
     seconds: int | None = None,
     seed: int = 1,
+    extra_policy: Path | None = None,
+    explain: bool = False,
 ) -> int:
-    """Build what the chosen cases need, run them, show and write the results."""
+    """Build what the chosen cases need, run them, show and write the results.
+
+    ``extra_policy`` is the file of a policy that is not in policies/; with ``explain``
+    the candidates of each kill are shown.
+    """
+    table = load_policies(layout, extra=extra_policy)
     cases = select_cases(
         load_scenarios(layout),
         names=scenarios,
@@ -488,23 +519,25 @@ def emulator_test(
         seconds=seconds,
         seed=seed,
         debug=selection.debug,
+        table=table,
     )
     emulator = selection.find_emulator(layout=layout)
-    prepared = prepare_all(
-        selection, tuple(dict.fromkeys(case.policy for case in cases)), layout=layout
-    )
+    chosen = {case.policy: table[case.policy] for case in cases}
+    prepared = prepare_all(selection, chosen.values(), layout=layout)
     first = next(iter(prepared.values()))
+    modules = policy_modules(chosen.values(), prepared, layout=layout)
     accel = accelerate(selection, first, layout=layout)
     builds = {
         policy: PolicyBuild(
             boot=partial(_start, ready, accel, emulator, cpus=cpus, layout=layout),
             modules=ready.kernel.modules,
             table_length=ready.kernel.table_length,
+            policy=modules.get(policy),
         )
         for policy, ready in prepared.items()
     }
     results = run_cases(cases, builds, programs=first.programs.files, jobs=jobs)
-    with Report(ui.console, command=outputs.command) as report, closing(results):
+    with Report(ui.console, command=outputs.command, explain=explain) as report, closing(results):
         for result in results:
             report.add(result)
     info = _run_info(first, accel, outputs)
@@ -641,9 +674,14 @@ def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
     )
 
 
-def _prepare_one(selection: Selection, policy: str | None, *, layout: Layout) -> Prepared:
-    name = policy or load_kernels(layout).policies[0]
-    return prepare_all(selection, [name], layout=layout)[name]
+def _prepare_one(
+    selection: Selection, policy: str | None, *, layout: Layout
+) -> tuple[Prepared, Path | None]:
+    """Everything to boot with one policy, and that one's module if it is a file."""
+    chosen = load_policies(layout).named(policy or load_kernels(layout).default_policy)
+    prepared = prepare_all(selection, [chosen], layout=layout)
+    modules = policy_modules([chosen], prepared, layout=layout)
+    return prepared[chosen.name], modules.get(chosen.name)
 
 
 def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> Accel:
@@ -687,11 +725,17 @@ def _run_dir(name: str, layout: Layout) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
 
 
-def equip(device: Device, prepared: Prepared, *, extra: Sequence[Path] = ()) -> None:
-    """Push the programs and load the modules, so that limits can be set at once."""
+def equip(
+    device: Device, prepared: Prepared, *, extra: Sequence[Path] = (), policy: Path | None = None
+) -> None:
+    """Push the programs, load the modules and select the policy: limits can be set at once."""
     with ui.stage("push") as stage:
-        modules = prepared.kernel.modules
+        modules = [*prepared.kernel.modules, *([policy] if policy else [])]
         _push(device, [*prepared.programs.files.values(), *extra], modules, stage=stage)
+        if policy is not None:
+            select = ["sh", "-c", f"echo {policy.stem} > {POLICY_FILE}"]
+            if device.shell(select, timeout=COMMAND_TIMEOUT_S).returncode != 0:
+                raise HarnessError(f"cannot select the policy {policy.stem}")
         stage.note(f"{len(prepared.programs.files)} programs, {len(modules)} modules loaded")
 
 

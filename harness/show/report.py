@@ -24,11 +24,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from harness.case.candidates import Candidate, rankings
 from harness.case.judge import Status
 from harness.case.run import CaseResult
 from harness.case.scenario import Case
 from harness.errors import HarnessError
 from harness.kmsg import KillEvent
+from harness.show.ranking import tables
 
 SCHEMA = 1
 
@@ -72,12 +74,20 @@ class Report:
     """Shows each result as it comes and failures at the end.
 
     Use as a context manager: on a terminal the table grows in place; elsewhere a
-    line is printed for each result and the table at the end.
+    line is printed for each result and the table at the end.  With ``explain`` the
+    candidates of each kill come last.
     """
 
-    def __init__(self, console: Console, *, command: str = "./run emulator-test") -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        command: str = "./run emulator-test",
+        explain: bool = False,
+    ) -> None:
         self._console = console
         self._command = command
+        self._explain = explain
         self._results: list[CaseResult] = []
         self._live = (
             Live(console=console, auto_refresh=False, vertical_overflow="visible")
@@ -108,6 +118,9 @@ class Report:
         for result in self._results:
             if result.status is not Status.PASSED:
                 self._print_failure(result)
+            for table in tables(result) if self._explain else ():
+                self._console.print("")
+                self._console.print(table)
         if self._results:
             self._console.print(_summary(self._results, time.monotonic() - self._begin))
 
@@ -218,11 +231,27 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
         "status": result.status.value,
         "seconds": round(result.seconds, 3),
         "kills": [_kill_json(kill) for kill in result.kills],
+        "rankings": [
+            [_candidate_json(one) for one in walk.rows] for walk in rankings(result.candidates)
+        ],
         "detail": "\n".join(result.detail),
     }
 
 
+def _candidate_json(one: Candidate) -> dict[str, Any]:
+    """A process that the kernel looked at before a kill; ``rss`` in bytes."""
+    return {
+        "pid": one.pid,
+        "comm": one.comm,
+        "uid": one.uid,
+        "rss": one.rss,
+        "score": one.score,
+        "fate": one.fate,
+    }
+
+
 def _kill_json(kill: KillEvent) -> dict[str, int]:
+    """The numbers of a kill line; a score is called what the line calls it."""
     data = {
         "uid": kill.uid,
         "user_rss": kill.user_rss,
@@ -230,10 +259,8 @@ def _kill_json(kill: KillEvent) -> dict[str, int]:
         "pid": kill.pid,
         "process_rss": kill.process_rss,
     }
-    if kill.total_run_time is not None:
-        data["total_run_time"] = kill.total_run_time
-    if kill.badness is not None:
-        data["badness"] = kill.badness
+    if kill.field is not None and kill.score is not None:
+        data[kill.field] = kill.score
     return data
 
 

@@ -11,21 +11,20 @@ import pytest
 
 from harness.build.pipeline import Prepared
 from harness.case.run import PolicyBuild, Runner
-from harness.case.scenario import POLICIES
 from harness.command import commands
 from harness.device.accel import Accel
 from harness.device.device import Device
 from harness.device.start import start as start_device
 from harness.errors import HarnessError
 from harness.layout import Layout
-from tests.selected import selection
+from tests.selected import policies, selection
 
 
 @pytest.fixture(scope="session")
 def prepared() -> Mapping[str, Prepared]:
     """Everything to boot, for each policy; what cannot be built ends the tests."""
     try:
-        return commands.prepare_all(selection(), POLICIES, layout=Layout.default())
+        return commands.prepare_all(selection(), policies(), layout=Layout.default())
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 
@@ -47,11 +46,13 @@ def runner(
     prepared: Mapping[str, Prepared], accel: Accel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:
     """Runs cases; those of one policy share a boot."""
+    modules = commands.policy_modules(policies(), prepared, layout=Layout.default())
     builds = {
         policy: PolicyBuild(
             boot=partial(start, one, accel, tmp_path_factory),
             modules=one.kernel.modules,
             table_length=one.kernel.table_length,
+            policy=modules.get(policy),
         )
         for policy, one in prepared.items()
     }

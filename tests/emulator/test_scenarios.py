@@ -12,12 +12,16 @@ from harness.case.scenario import Case
 from harness.case.select import select_cases
 from harness.layout import Layout
 from harness.show.report import failure_lines
-from tests.selected import scenarios
+from tests.selected import policies, scenarios
 
 pytestmark = pytest.mark.emulator
 
 # Grouped by policy, so that each policy boots once.
-CASES = select_cases(load_scenarios(Layout.default()), names=scenarios())
+CASES = select_cases(
+    load_scenarios(Layout.default()),
+    names=scenarios(),
+    policies=[policy.name for policy in policies()],
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])

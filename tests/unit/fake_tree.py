@@ -21,7 +21,13 @@ from harness.ui import Stage
 
 KERNELS_TOML = """
 default-line = "fake"
-policies = ["rss", "none"]
+
+[policy.rss]
+symbol = "KILL_RSS"
+type = 0
+
+[policy.none]
+symbol = "KILL_NONE"
 
 [line.fake]
 description = "a fake"
@@ -33,10 +39,6 @@ default-board = "arm-virt"
 [line.fake.source]
 url = "http://127.0.0.1:9/linux-6.1.99.tar.gz"
 sha256 = "00"
-
-[line.fake.policy-symbols]
-rss = "KILL_RSS"
-none = "KILL_NONE"
 
 [line.fake.board.arm-virt]
 arch = "arm"

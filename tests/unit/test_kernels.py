@@ -23,7 +23,7 @@ def test_our_own_file_is_valid() -> None:
     kernels = load_kernels(Layout.default())
     target = kernels.target()
     assert target.line.name == kernels.default_line
-    assert target.policy == kernels.policies[0]
+    assert target.policy == kernels.default_policy
     for line in kernels.lines.values():
         assert (line.patches / "series").exists()
         assert all(board.defconfig.exists() for board in line.boards.values())
@@ -73,8 +73,8 @@ BOARD = "line.fake.board.arm-virt"
         ('sha256 = "00"', 'sha512 = "00"', "line.fake.source: unknown key 'sha512', valid: deb"),
         ('sha256 = "00"', "", "line.fake.source: url and sha256 go together"),
         # Names that nothing has.
-        ('none = "KILL_NONE"', "", "line.fake.policy-symbols: the key 'none' is missing"),
-        ('rss = "KILL', 'rs = "KILL', "policy of line.fake.policy-symbols is 'rs', valid: rss"),
+        ('symbol = "KILL_NONE"', "", "policy.none: the key 'symbol' is missing"),
+        ("type = 0", "typ = 0", "policy.rss: unknown key 'typ', valid: symbol, type, field"),
         ('board = "arm-virt"', 'board = "a"', "line.fake: default-board is 'a', valid: arm-virt"),
         ('default-line = "fake"', 'default-line = "o"', "default-line is 'o', valid: fake"),
         ("[test.emulator]", '[test.o]\nboard="b"', "test.o: unknown board of fake: 'b'"),

@@ -28,9 +28,11 @@ TASKS = (
     "emulator-test",
     "exec",
     "fetch",
+    "new-policy",
     "patch",
     "stress",
     "test",
+    "try",
 )
 
 

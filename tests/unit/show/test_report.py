@@ -43,15 +43,15 @@ INFO = RunInfo(
 )
 
 
-def kill(pid: int, **score: int) -> KillEvent:
-    return KillEvent(0, 1.0, 10070, 100003840, 100000000, pid, 97325056, **score)
+def kill(pid: int, *, field: str | None = None, score: int | None = None) -> KillEvent:
+    return KillEvent(0, 1.0, 10070, 100003840, 100000000, pid, 97325056, field, score)
 
 
 PASSED = CaseResult(
     Case(BY_NAME["kernel-runtime"], "runtime"),
     Status.PASSED,
     2.5,
-    kills=(kill(94, total_run_time=412),),
+    kills=(kill(94, field="total_run_time", score=412),),
 )
 FAILED = CaseResult(
     Case(BY_NAME["many-must-die"], "rss"),
@@ -158,6 +158,7 @@ def test_json_is_schema_1() -> None:
                 "total_run_time": 412,
             }
         ],
+        "rankings": [],
         "detail": "",
     }
     assert "badness" not in data["cases"][1]["kills"][0]

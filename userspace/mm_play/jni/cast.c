@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,8 +75,11 @@ void cast_start(const char *name, const struct actor_plan *plan)
 	actor->pid = fork_patiently();
 	if (actor->pid < 0)
 		cast_fail("fork", errno);
-	if (!actor->pid)
+	if (!actor->pid) {
+		/* So that the kernel's own reports say who is who. */
+		prctl(PR_SET_NAME, name);
 		act(plan, orders[0], reports[1], parent);
+	}
 	close(orders[0]);
 	close(reports[1]);
 	actor->uid = plan->uid;

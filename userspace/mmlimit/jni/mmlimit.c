@@ -3,13 +3,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "mm_user.h"
 
-#define TABLE	"/proc/mm_limits"
+#define TABLE		"/proc/mm_limits"
+#define POLICIES	"/proc/user_oom_policies"
+#define SELECTED	"/proc/sys/vm/user_oom_policy"
 
 static int usage(const char *program)
 {
@@ -19,7 +23,10 @@ static int usage(const char *program)
 	complain("       %s list                show all limits", program);
 	complain("       %s watch [COUNT]       show them at each kill or change",
 		 program);
-	complain("       %s run-killer POLICY   rss, runtime or badness", program);
+	complain("       %s run-killer POLICY   rss, runtime, badness or a loaded one",
+		 program);
+	complain("       %s policy [NAME]       show or select what the kernel kills by",
+		 program);
 	return EXIT_USAGE;
 }
 
@@ -67,18 +74,6 @@ static int clear(const char *user)
 						     EXIT_SUCCESS;
 }
 
-static int run_killer(const char *policy)
-{
-	int type;
-
-	if (!parse_killer(policy, &type)) {
-		complain("mmlimit: no policy '%s': rss, runtime or badness",
-			 policy);
-		return EXIT_USAGE;
-	}
-	return my_oom_killer(type) ? failed("run-killer") : EXIT_SUCCESS;
-}
-
 static int show(int fd)
 {
 	char buffer[4096];
@@ -90,6 +85,68 @@ static int show(int fd)
 		if (write(STDOUT_FILENO, buffer, n) != n)
 			return failed("writing the list");
 	return n ? failed(TABLE) : EXIT_SUCCESS;
+}
+
+/* The type of a policy that a module has brought, by the kernel's own list. */
+static bool find_loaded(const char *policy, int *type)
+{
+	FILE *list = fopen(POLICIES, "re");
+	char name[64];
+	bool found = false;
+	int c;
+
+	if (!list)
+		return false;
+	while ((c = getc(list)) != EOF && c != '\n')
+		;
+	while (!found && fscanf(list, "%d %63s%*[^\n]", type, name) == 2)
+		found = !strcmp(name, policy);
+	fclose(list);
+	return found;
+}
+
+/* All policies there are, and which one the kernel kills by. */
+static int show_policies(void)
+{
+	int fd = open(POLICIES, O_RDONLY);
+	int ret;
+
+	if (fd < 0)
+		return failed(POLICIES);
+	ret = show(fd);
+	close(fd);
+	return ret;
+}
+
+static int select_policy(const char *policy)
+{
+	int fd = open(SELECTED, O_WRONLY);
+
+	if (fd < 0)
+		return failed(SELECTED);
+	if (write(fd, policy, strlen(policy)) < 0) {
+		if (errno == ENOENT)
+			complain("mmlimit: no policy '%s'; %s lists them",
+				 policy, POLICIES);
+		else
+			failed("policy");
+		close(fd);
+		return EXIT_FAILURE;
+	}
+	close(fd);
+	return EXIT_SUCCESS;
+}
+
+static int run_killer(const char *policy)
+{
+	int type;
+
+	if (!parse_killer(policy, &type) && !find_loaded(policy, &type)) {
+		complain("mmlimit: no policy '%s': rss, runtime, badness or one in %s",
+			 policy, POLICIES);
+		return EXIT_USAGE;
+	}
+	return my_oom_killer(type) ? failed("run-killer") : EXIT_SUCCESS;
 }
 
 static int list(void)
@@ -127,6 +184,10 @@ int main(int argc, char **argv)
 		return clear(argv[2]);
 	if (argc == 3 && !strcmp(command, "run-killer"))
 		return run_killer(argv[2]);
+	if (argc == 2 && !strcmp(command, "policy"))
+		return show_policies();
+	if (argc == 3 && !strcmp(command, "policy"))
+		return select_policy(argv[2]);
 	if (argc == 2 && !strcmp(command, "list"))
 		return list();
 	if (!strcmp(command, "watch") &&
