@@ -28,6 +28,7 @@ from harness.command.cli import (
 from harness.command.commands import Outputs, Selection
 from harness.device.accel import checked
 from harness.device.start import DeviceOptions
+from harness.errors import HarnessError
 from harness.layout import Layout
 
 streams.prepare()
@@ -45,6 +46,7 @@ TARGET = {
     "toolchain": "prefix of the kernel's compiler, its CROSS_COMPILE (default: the board's)",
     "ndk": "folder of an Android NDK whose ndk-build makes the programs (default: none, the"
     " board's compiler does)",
+    "config": "a fragment to merge into the board's config (default: none)",
     "debug-kernel": "add configs/debug.config: lockdep and other checks (default: off)",
 }
 DEVICE = {
@@ -128,6 +130,7 @@ def build(
     source: str | None = None,
     all: bool = False,
     debug_kernel: bool = False,
+    config: str | None = None,
     toolchain: str | None = None,
     ndk: str | None = None,
     device: str | None = None,
@@ -142,6 +145,7 @@ def build(
             None,
             debug_kernel,
             toolchain=toolchain,
+            config=config,
             ndk=ndk,
             on=_device(device, None, None),
         ),
@@ -172,6 +176,7 @@ def boot(
     busybox: str | None = None,
     cpus: int = 0,
     debug_kernel: bool = False,
+    config: str | None = None,
     accel: str = "auto",
     toolchain: str | None = None,
     ndk: str | None = None,
@@ -189,6 +194,7 @@ def boot(
         debug_kernel,
         accel,
         toolchain=toolchain,
+        config=config,
         ndk=ndk,
         on=_device(device, emulator, ramdisk),
     )
@@ -223,6 +229,7 @@ def exec_(
     source: str | None = None,
     busybox: str | None = None,
     debug_kernel: bool = False,
+    config: str | None = None,
     accel: str = "auto",
     toolchain: str | None = None,
     ndk: str | None = None,
@@ -241,6 +248,7 @@ def exec_(
             debug_kernel,
             accel,
             toolchain=toolchain,
+            config=config,
             ndk=ndk,
             on=_device(device, emulator, ramdisk),
         ),
@@ -265,6 +273,7 @@ def adb_shell(
     source: str | None = None,
     busybox: str | None = None,
     debug_kernel: bool = False,
+    config: str | None = None,
     accel: str = "auto",
     toolchain: str | None = None,
     ndk: str | None = None,
@@ -282,6 +291,7 @@ def adb_shell(
         debug_kernel,
         accel,
         toolchain=toolchain,
+        config=config,
         ndk=ndk,
         on=_device(device, emulator, ramdisk),
     )
@@ -323,6 +333,7 @@ def emulator_test(
     seconds: int = 0,
     seed: int = 1,
     debug_kernel: bool = False,
+    config: str | None = None,
     accel: str = "auto",
     toolchain: str | None = None,
     ndk: str | None = None,
@@ -341,6 +352,7 @@ def emulator_test(
             debug_kernel,
             accel,
             toolchain=toolchain,
+            config=config,
             ndk=ndk,
             on=_device(device, emulator, ramdisk),
         ),
@@ -387,6 +399,7 @@ def try_(
     results: str | None = None,
     cpus: int = 0,
     debug_kernel: bool = False,
+    config: str | None = None,
     accel: str = "auto",
     toolchain: str | None = None,
     ndk: str | None = None,
@@ -394,7 +407,16 @@ def try_(
     """Build a policy that is one C file, boot, and show whom it kills and why."""
     code = own_policy.try_policy(
         _selection(
-            kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain, ndk=ndk
+            kernel,
+            arch,
+            board,
+            source,
+            busybox,
+            debug_kernel,
+            accel,
+            toolchain=toolchain,
+            ndk=ndk,
+            config=config,
         ),
         caller_file(file),
         scenarios=_names(scenario),
@@ -441,6 +463,7 @@ def stress(
     source: str | None = None,
     busybox: str | None = None,
     debug_kernel: bool = False,
+    config: str | None = None,
     accel: str = "auto",
     toolchain: str | None = None,
     ndk: str | None = None,
@@ -448,7 +471,16 @@ def stress(
     """Breaches judged under fork bombs, setuid storms and little memory; then fuzz the calls."""
     code = commands.stress(
         _selection(
-            kernel, arch, board, source, busybox, debug_kernel, accel, toolchain=toolchain, ndk=ndk
+            kernel,
+            arch,
+            board,
+            source,
+            busybox,
+            debug_kernel,
+            accel,
+            toolchain=toolchain,
+            ndk=ndk,
+            config=config,
         ),
         minutes=minutes,
         seed=seed,
@@ -537,6 +569,7 @@ def _selection(
     toolchain: str | None = None,
     ndk: str | None = None,
     on: DeviceOptions | None = None,
+    config: str | None = None,
 ) -> Selection:
     return Selection(
         kernel=kernel,
@@ -549,7 +582,20 @@ def _selection(
         toolchain=caller_path(toolchain) if "/" in (toolchain or "") else toolchain,
         ndk=caller_path(ndk),
         on=on or DeviceOptions(),
+        config=_config(config),
     )
+
+
+def _config(path: str | None) -> str | None:
+    """A fragment that is there."""
+    if path is None:
+        return None
+    file = caller_file(path)
+    if not file.is_file():
+        raise HarnessError(
+            f"--config: there is no file {file}", hint="for example configs/all.config"
+        )
+    return str(file)
 
 
 def _device(device: str | None, emulator: str | None, ramdisk: str | None) -> DeviceOptions:

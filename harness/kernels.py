@@ -183,7 +183,8 @@ class BuiltInPolicy(Table, frozen=True, kw_only=True):
 class TestedKernel(Table, frozen=True, kw_only=True):
     """A part of ``./run test``: the tests of a folder on one kernel, None being the default.
 
-    ``scenarios`` are those it runs, shell patterns allowed (none: all).  Unless it is
+    ``config`` is merged into the board's.  ``scenarios`` are those it runs, shell patterns
+    allowed (none: all).  Unless it is
     ``by_default``, it is run only when it is named.  ``source`` and ``emulator`` name the
     variables that hold the kernel's source and the Android emulator, where there have
     to be any.
@@ -196,6 +197,7 @@ class TestedKernel(Table, frozen=True, kw_only=True):
     board: str | None = None
     device: Literal["qemu", "avd"] | None = None
     ramdisk: Literal["image", "ours"] | None = None
+    config: Path | None = None
     scenarios: tuple[str, ...] = ()
     source: str | None = field(default=None, name="source-from")
     emulator: str | None = field(default=None, name="emulator-from")

@@ -20,6 +20,7 @@ def selection(*, debug: bool = False) -> Selection:
         board=_value("BOARD"),
         source=_value("SOURCE"),
         debug=debug,
+        config=_value("CONFIG"),
         on=DeviceOptions(
             device=_value("DEVICE"), emulator=_value("EMULATOR"), ramdisk=_value("RAMDISK")
         ),

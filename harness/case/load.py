@@ -227,6 +227,7 @@ class _File(Table, frozen=True, kw_only=True):
     modules_loaded: bool = True
     seconds: Number = 0
     debug_kernel: bool = False
+    config: str | None = None
     expect: _ExpectOfAll
 
     def __post_init__(self) -> None:
@@ -266,6 +267,7 @@ class _File(Table, frozen=True, kw_only=True):
             modules_loaded=self.modules_loaded,
             seconds=self.seconds,
             debug_kernel=self.debug_kernel,
+            config=self.config,
             expect={policy: Expect(**values) for policy, values in self.by_policy.items()},
         )
 

@@ -138,7 +138,8 @@ class Scenario:
 
     ``seconds`` is how long a scenario that does things at random goes on, unless
     told otherwise; 0 for one that does not.  ``debug_kernel``: it needs a debug
-    kernel, and comes after all others.
+    kernel, and comes after all others.  ``config``: it needs a kernel built with the
+    fragment configs/NAME.config.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Scenario:
     modules_loaded: bool
     seconds: int
     debug_kernel: bool
+    config: str | None
     expect: Mapping[str, Expect] = field(repr=False)
 
     @property

@@ -23,6 +23,7 @@ def select_cases(
     seconds: int | None = None,
     seed: int = 1,
     debug: bool = False,
+    config: str | None = None,
     table: Policies | None = None,
 ) -> tuple[Case, ...]:
     """The cases to run, grouped by policy so that a group can share one boot.
@@ -33,11 +34,18 @@ def select_cases(
 
     Random scenarios go on for ``seconds``, each in cases that fit into the kernel
     log, with seeds from ``seed`` on.  Scenarios for debug kernels are left out
-    unless this is one (``debug``).
+    unless this is one (``debug``), and those for another ``config``.
     """
     named = _select_scenarios(scenarios, tuple(names))
-    chosen = [one for one in named if debug or not one.debug_kernel]
+    chosen = [
+        one for one in named if (debug or not one.debug_kernel) and one.config in (None, config)
+    ]
     chosen.sort(key=lambda one: one.debug_kernel)
+    if not chosen and (needed := named[0].config) not in (None, config):
+        raise HarnessError(
+            f"scenario '{named[0].name}' needs a kernel with configs/{needed}.config",
+            hint=f"add --config=configs/{needed}.config",
+        )
     if not chosen:
         raise HarnessError(
             f"scenario '{named[0].name}' needs a debug kernel", hint="add --debug-kernel"

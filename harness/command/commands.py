@@ -53,7 +53,7 @@ from harness.device.emulated import EmulatedDevice
 from harness.device.qemu import BootRequest
 from harness.device.start import DeviceOptions, Emulator, start
 from harness.errors import ExitCode, HarnessError
-from harness.kernels import Kernels, Target, TestedKernel, load_kernels
+from harness.kernels import Kernels, KernelVariant, Target, TestedKernel, load_kernels
 from harness.layout import Layout
 from harness.policies import Policy, load_policies
 from harness.show.report import Report, RunInfo, write_junit, write_results, write_text
@@ -85,6 +85,7 @@ class Selection:
     toolchain: str | None = None
     ndk: str | None = None
     on: DeviceOptions = field(default_factory=DeviceOptions)
+    config: str | None = None
 
     def target(self, kernels: Kernels, policy: str | None = None) -> Target:
         """The target for one policy (None: the first)."""
@@ -97,6 +98,10 @@ class Selection:
             debug=self.debug,
         )
         self.on.check(target.board)
+        if self.config is not None:
+            fragment = Path(self.config)
+            variant = KernelVariant(name=fragment.stem, configs=(fragment,))
+            target = replace(target, variant=variant)
         if self.toolchain is None:
             return target
         board = structs.replace(target.board, cross_compile=self.toolchain)
@@ -116,6 +121,11 @@ class Selection:
             ndk=Path(self.ndk) if self.ndk is not None else None,
         )
 
+    @property
+    def config_name(self) -> str | None:
+        """What scenarios call the fragment of ``config``."""
+        return None if self.config is None else Path(self.config).stem
+
     def find_emulator(self, *, layout: Layout) -> Emulator | None:
         """The Android emulator, if the board is one of its; HarnessError if it is lacking."""
         return self.on.find_emulator(self.target(load_kernels(layout)).board, layout=layout)
@@ -132,6 +142,7 @@ class Selection:
             board=part.board,
             source=_path_in(part.source),
             on=on,
+            config=str(part.config) if part.config is not None else None,
         )
 
     @property
@@ -145,6 +156,7 @@ class Selection:
             "DEVICE": self.on.device,
             "EMULATOR": self.on.emulator,
             "RAMDISK": self.on.ramdisk,
+            "CONFIG": self.config,
         }
         return {f"MMLIMITS_TEST_{name}": value or "" for name, value in values.items()}
 
@@ -519,6 +531,7 @@ def emulator_test(
         seconds=seconds,
         seed=seed,
         debug=selection.debug,
+        config=selection.config_name,
         table=table,
     )
     emulator = selection.find_emulator(layout=layout)

@@ -12,7 +12,7 @@ from harness.case.scenario import Case
 from harness.case.select import select_cases
 from harness.layout import Layout
 from harness.show.report import failure_lines
-from tests.selected import policies, scenarios
+from tests.selected import policies, scenarios, selection
 
 pytestmark = pytest.mark.emulator
 
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.emulator
 CASES = select_cases(
     load_scenarios(Layout.default()),
     names=scenarios(),
+    config=selection().config_name,
     policies=[policy.name for policy in policies()],
 )
 

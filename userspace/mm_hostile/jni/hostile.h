@@ -158,6 +158,12 @@ void populate_poke(uid_t uid);
 void private_rows(uid_t uid);
 void private_log(uid_t uid);
 void private_namespace(uid_t uid);
+void shmem_memfd(uid_t uid);
+void shmem_files(uid_t uid);
+void shmem_segment(uid_t uid);
+void shmem_anonymous(uid_t uid);
+void shmem_sent(uid_t uid);
+void shmem_tables(uid_t uid);
 void beside(uid_t uid);
 
 #endif /* HOSTILE_H */

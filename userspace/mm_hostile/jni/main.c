@@ -67,6 +67,12 @@ static const struct kind {
 	{ "private-rows", private_rows, "what an app sees of /proc/mm_limits" },
 	{ "private-log", private_log, "what an app's calls log" },
 	{ "private-namespace", private_namespace, "root in a user namespace" },
+	{ "shmem-memfd", shmem_memfd, "a memory file that is not mapped" },
+	{ "shmem-files", shmem_files, "files on tmpfs that are not open" },
+	{ "shmem-segment", shmem_segment, "System V shared memory" },
+	{ "shmem-anonymous", shmem_anonymous, "a shared mapping that is given back" },
+	{ "shmem-sent", shmem_sent, "memory files in a socket" },
+	{ "shmem-tables", shmem_tables, "page tables for nothing but zeroes" },
 	{ "beside", beside, "figures: what an app holds beside RSS" },
 };
 
