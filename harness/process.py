@@ -169,14 +169,18 @@ class _Guard:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def tell(self, sign: str, group: int) -> None:
+    def ear(self) -> int:
+        """The descriptor of the pipe that it listens to."""
         with self._lock:
             if self._process is None:
                 self._process = self._start()
             assert self._process.stdin is not None
-            # Without a guard, killed by somebody, there is still the kernel's signal.
-            with suppress(BrokenPipeError):
-                os.write(self._process.stdin.fileno(), f"{sign} {group}\n".encode())
+            return self._process.stdin.fileno()
+
+    def tell(self, sign: str, group: int) -> None:
+        # Without a guard, killed by somebody, there is still the kernel's signal.
+        with suppress(BrokenPipeError):
+            os.write(self.ear(), f"{sign} {group}\n".encode())
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -190,6 +194,10 @@ class _Guard:
 
 
 _guard = _Guard()
+
+# A child tells the guard of itself before it is what it is to be: were that for us to do,
+# we might be killed in between.  Its input is the guard's pipe until then.
+_ANNOUNCED = '(echo "+ $$" >&0) 2>/dev/null; exec "$@" </dev/null'
 
 
 def watch(group: int) -> None:
@@ -210,10 +218,10 @@ def child(
     require(argv[0])
     with _signals_held() as held:
         process = subprocess.Popen(
-            with_parent(argv),
+            with_parent(["sh", "-c", _ANNOUNCED, "sh", *argv]),
             cwd=cwd,
             env=environment(env),
-            stdin=subprocess.DEVNULL,
+            stdin=_guard.ear(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
