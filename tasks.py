@@ -310,6 +310,7 @@ def adb_shell(
         "scenario": "scenarios with commas, shell patterns allowed (default: all)",
         "results": "write the results as JSON to this file (default: not written)",
         "junit": "write the results as JUnit XML to this file (default: not written)",
+        "report": "write a page with pictures to this file, FILE.html (default: not written)",
         "jobs": "policies run side by side (default: 2)",
         "cpus": "CPUs of the guest (default: the board's)",
         "seconds": "how long random scenarios go on (default: what each says, 10 to 20)",
@@ -328,6 +329,7 @@ def emulator_test(
     busybox: str | None = None,
     results: str | None = None,
     junit: str | None = None,
+    report: str | None = None,
     jobs: int = 2,
     cpus: int = 0,
     seconds: int = 0,
@@ -361,6 +363,7 @@ def emulator_test(
         outputs=Outputs(
             results=_path(results),
             junit=_path(junit),
+            report=_path(report),
             reproduce=shlex.join(["./run", *sys.argv[1:]]),
             command=_without_choice(sys.argv[1:]),
         ),
@@ -380,9 +383,10 @@ def emulator_test(
         **TARGET,
         **BUSYBOX,
         **ACCEL,
-        "file": "the policy, for example policies/youngest.c (default: none, it has to be said)",
+        "file": "the policy, for example policies/youngest.c (default: none)",
         "scenario": "scenarios with commas (default: all that fit any policy, and its own)",
         "results": "write the results as JSON to this file (default: not written)",
+        "report": "write a page with pictures to this file, FILE.html (default: not written)",
         "cpus": "CPUs of the guest (default: the board's)",
     },
 )
@@ -397,6 +401,7 @@ def try_(
     source: str | None = None,
     busybox: str | None = None,
     results: str | None = None,
+    report: str | None = None,
     cpus: int = 0,
     debug_kernel: bool = False,
     config: str | None = None,
@@ -423,6 +428,7 @@ def try_(
         outputs=Outputs(
             results=_path(results),
             junit=None,
+            report=_path(report),
             reproduce=shlex.join(["./run", *sys.argv[1:]]),
             command=_without_choice(["emulator-test", *sys.argv[3:]]),
         ),
@@ -433,9 +439,35 @@ def try_(
 
 
 @task(
+    positional=["file"],
+    help={
+        "file": "results that emulator-test has written as JSON (default: none)",
+        "output": "the page to write (default: FILE as .html)",
+    },
+)
+@guarded
+def report(_c: Context, file: str, output: str | None = None) -> None:
+    """Make the page of results that were written before."""
+    commands.make_page(caller_file(file), _path(output))
+
+
+@task(
+    positional=["before", "after"],
+    help={
+        "before": "results, or the bench.json of a bench (default: none)",
+        "after": "another such file (default: none)",
+    },
+)
+@guarded
+def compare(_c: Context, before: str, after: str) -> None:
+    """Show what differs between two results, or between two benches."""
+    finish(commands.compare(caller_file(before), caller_file(after)))
+
+
+@task(
     name="new-policy",
     positional=["name"],
-    help={"name": "what it is called (default: none, it has to be said)"},
+    help={"name": "what it is called (default: none)"},
 )
 @guarded
 def new_policy(_c: Context, name: str) -> None:
@@ -614,7 +646,16 @@ def _path(text: str | None) -> Path | None:
 
 def _without_choice(argv: list[str]) -> str:
     """The command line without the options that choose cases or say where results go."""
-    dropped = ("--policy", "--scenario", "--results", "--junit", "--seconds", "--seed", "--minutes")
+    dropped = (
+        "--policy",
+        "--scenario",
+        "--results",
+        "--junit",
+        "--report",
+        "--seconds",
+        "--seed",
+        "--minutes",
+    )
     kept = []
     words = iter(argv)
     for word in words:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
 from harness.case.candidates import Candidate, rankings
 from harness.case.evidence import SHARER_SUFFIX, Evidence, Process, read_experiments, read_script
+from harness.case.samples import Samples
 from harness.case.scenario import Case, KillCount, Step
 from harness.device.device import ShellResult
 from harness.kmsg import (
@@ -63,6 +64,7 @@ class Observation:
     log: LogSlice
     table_length: int
     candidates: tuple[Candidate, ...] = ()
+    samples: Samples = field(default_factory=Samples)
     taint_before: int = 0
     taint_after: int = 0
     splats: tuple[str, ...] = ()

@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from harness.case.candidates import EVENT, Candidate, parse_trace
 from harness.case.judge import Observation, Status, judge
+from harness.case.samples import Samples, parse_samples
 from harness.case.scenario import Case, Command, Scenario
 from harness.device.device import Device, ShellResult
 from harness.errors import ExitCode, GuestCrash, HarnessError
@@ -36,6 +38,8 @@ from harness.users import APP_UIDS
 GUEST_DIR = "/data/local/tmp"
 POLICY_FILE = "/proc/sys/vm/user_oom_policy"
 TRACING = "/sys/kernel/tracing"
+SAMPLER = "mm_sample"
+SAMPLES = f"{GUEST_DIR}/samples"
 SCRIPT_PLAYER = "mm_play"
 DAEMON = "oom_daemonARM"
 
@@ -57,17 +61,22 @@ class PolicyBuild:
 
     How to boot it, our modules, and for how many limits it has room.  ``policy`` is the
     module of a policy that the kernel was not built with, to be loaded and selected.
+    With ``evidence`` it is written down all the time who has how much.
     """
 
     boot: Callable[[], Device]
     modules: tuple[Path, ...]
     table_length: int
     policy: Path | None = None
+    evidence: bool = False
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What became of one case; ``detail`` and ``log_lines`` explain a failure."""
+    """What became of one case; ``detail`` and ``log_lines`` explain a failure.
+
+    ``candidates``, ``samples`` and ``log``, all of the kernel's, are what a report shows.
+    """
 
     case: Case
     status: Status
@@ -76,6 +85,8 @@ class CaseResult:
     detail: tuple[str, ...] = ()
     log_lines: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    samples: Samples = field(default_factory=Samples)
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,7 @@ class _Guest:
     def __init__(self, device: Device, build: PolicyBuild, programs: Mapping[str, Path]) -> None:
         self.device = device
         self.table_length = build.table_length
+        self.evidence = build.evidence
         ours = [*build.modules, *([build.policy] if build.policy else [])]
         self._files = {**programs, **{module.name: module for module in ours}}
         self._modules = tuple(module.stem for module in build.modules)
@@ -169,6 +181,12 @@ class _Guest:
             hint="; ".join(said[-3:]) or done.stderr.strip(),
         )
 
+    @cached_property
+    def has_trace(self) -> bool:
+        """Does this kernel trace candidates?"""
+        there = ["test", "-e", f"{TRACING}/{EVENT}"]
+        return self.device.shell(there, timeout=COMMAND_TIMEOUT_S, urgent=True).returncode == 0
+
     def start_trace(self) -> None:
         """From here on the kernel notes whom it looks at before it kills."""
         script = f"cd {TRACING} && echo > trace && echo 1 > {EVENT}/enable"
@@ -179,6 +197,20 @@ class _Guest:
         script = f"cd {TRACING} && echo 0 > {EVENT}/enable && cat trace"
         output = self.command("sh", "-c", script, what="reading the trace").stdout
         return parse_trace(output.splitlines())
+
+    def start_samples(self) -> int:
+        """From here on it is written down who has how much; returns the writer's pid."""
+        started = self.command(
+            self.path(SAMPLER), SAMPLES, what=f"starting {SAMPLER}", urgent=False
+        )
+        return int(started.stdout.strip().removeprefix("pid="))
+
+    def stop_samples(self, pid: int) -> Samples:
+        """What was written down."""
+        script = f"kill {pid}; cat {SAMPLES}; rm {SAMPLES}"
+        return parse_samples(
+            self.command("sh", "-c", script, what="reading the samples").stdout.splitlines()
+        )
 
     def unload_modules(self) -> None:
         for name in reversed(self._modules):
@@ -248,7 +280,9 @@ def _observe(guest: _Guest, case: Case) -> Observation:
         guest.path(program)  # pushed now, so as not to lie between the markers
     token = secrets.token_hex(8)
 
-    if case.expect.highest:
+    traced = bool(case.expect.highest) or (guest.evidence and guest.has_trace)
+    sampler = guest.start_samples() if guest.evidence else None
+    if traced:
         guest.start_trace()
     guest.mark(marker("start", scenario.name, token))
     if not scenario.modules_loaded:
@@ -266,7 +300,8 @@ def _observe(guest: _Guest, case: Case) -> Observation:
         guest.reload_modules()  # so that the sweep is logged
     _sweep_limits(guest, scenario)
     whole = guest.marked_log(marker("end", scenario.name, token))
-    candidates = guest.stop_trace() if case.expect.highest else ()
+    candidates = guest.stop_trace() if traced else ()
+    samples = guest.stop_samples(sampler) if sampler is not None else Samples()
 
     guest.device.check()
     log = slice_log(whole, scenario.name, token)
@@ -275,6 +310,7 @@ def _observe(guest: _Guest, case: Case) -> Observation:
         log=log,
         table_length=guest.table_length,
         candidates=candidates,
+        samples=samples,
         taint_before=guest.before.taint,
         taint_after=after.taint,
         splats=tuple(f"{one.kind}: {one.line}" for one in scan(log.lines)),
@@ -401,6 +437,8 @@ class PolicyRunner:
             result.detail,
             result.log_lines,
             result.candidates,
+            result.samples,
+            result.log,
         )
 
     def _booted(self, case: Case) -> _Guest:
@@ -459,6 +497,8 @@ def _judged(case: Case, observation: Observation) -> CaseResult:
         tuple(detail),
         verdict.log_lines,
         observation.candidates,
+        observation.samples,
+        observation.log.lines,
     )
 
 

@@ -56,7 +56,16 @@ from harness.errors import ExitCode, HarnessError
 from harness.kernels import Kernels, KernelVariant, Target, TestedKernel, load_kernels
 from harness.layout import Layout
 from harness.policies import Policy, load_policies
-from harness.show.report import Report, RunInfo, write_junit, write_results, write_text
+from harness.show.compare import compare as compare_files
+from harness.show.page import read_results, write_page
+from harness.show.report import (
+    Report,
+    RunInfo,
+    results_data,
+    write_junit,
+    write_results,
+    write_text,
+)
 from harness.source import patch, sdk
 from harness.source.patch import PatchRequest
 from harness.ui import Stage
@@ -175,6 +184,7 @@ class Outputs:
     junit: Path | None
     reproduce: str
     command: str
+    report: Path | None = None
 
 
 def fetch(selection: Selection, *, update: bool, layout: Layout) -> None:
@@ -546,6 +556,7 @@ def emulator_test(
             modules=ready.kernel.modules,
             table_length=ready.kernel.table_length,
             policy=modules.get(policy),
+            evidence=outputs.report is not None,
         )
         for policy, ready in prepared.items()
     }
@@ -558,7 +569,25 @@ def emulator_test(
         write_results(outputs.results, info, report.results)
     if outputs.junit is not None:
         write_junit(outputs.junit, info, report.results)
+    if outputs.report is not None:
+        write_page(outputs.report, results_data(info, report.results))
+        ui.say(f"report: {outputs.report}")
     return int(exit_code(report.results))
+
+
+def make_page(results: Path, output: Path | None) -> None:
+    """The page of results that were written before."""
+    page = output or results.with_suffix(".html")
+    write_page(page, read_results(results))
+    ui.console.print(str(page), soft_wrap=True)
+
+
+def compare(before: Path, after: Path) -> int:
+    """Two results or two benches side by side; SCENARIO_FAILED if they differ."""
+    table, differing = compare_files(before, after)
+    ui.console.print(table)
+    ui.say(f"{differing} differ" if differing else "no difference")
+    return int(ExitCode.SCENARIO_FAILED if differing else ExitCode.PASSED)
 
 
 def stress(

@@ -14,7 +14,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -208,7 +208,12 @@ def _size(size: int) -> str:
 
 def results_json(info: RunInfo, results: Sequence[CaseResult]) -> str:
     """The results in the format of ``--results``."""
-    data = {
+    return json.dumps(results_data(info, results), indent=2, ensure_ascii=False) + "\n"
+
+
+def results_data(info: RunInfo, results: Sequence[CaseResult]) -> dict[str, Any]:
+    """The results as docs/results.md describes them."""
+    return {
         "schema": SCHEMA,
         "kernel": info.kernel,
         "release": info.release,
@@ -218,14 +223,16 @@ def results_json(info: RunInfo, results: Sequence[CaseResult]) -> str:
         "accel": info.accel,
         "accel_why": info.accel_why,
         "reproduce": info.reproduce,
-        "cases": [_case_json(result) for result in results],
+        "cases": [_case_json(result, info.command) for result in results],
     }
-    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def _case_json(result: CaseResult) -> dict[str, Any]:
-    return {
+def _case_json(result: CaseResult, command: str) -> dict[str, Any]:
+    """A case; with evidence also the kernel's log and who had how much when."""
+    data: dict[str, Any] = {
+        "id": result.case.id,
         "name": result.case.scenario.name,
+        "summary": result.case.scenario.summary,
         "policy": result.case.policy,
         "trigger": result.case.scenario.trigger.value,
         "status": result.status.value,
@@ -235,7 +242,17 @@ def _case_json(result: CaseResult) -> dict[str, Any]:
             [_candidate_json(one) for one in walk.rows] for walk in rankings(result.candidates)
         ],
         "detail": "\n".join(result.detail),
+        "field": result.case.policies[result.case.policy].field,
+        "seed": result.case.seed,
+        "reproduce": reproduce_command(result.case, command=command),
+        "log": [_printable(line) for line in result.log or result.log_lines],
     }
+    if result.samples.processes:
+        data["samples"] = {
+            "limits": [list(astuple(one)) for one in result.samples.limits],
+            "processes": [list(astuple(one)) for one in result.samples.processes],
+        }
+    return data
 
 
 def _candidate_json(one: Candidate) -> dict[str, Any]:

@@ -143,7 +143,9 @@ def test_json_is_schema_1() -> None:
     ]
     assert data["schema"] == 1
     assert data["cases"][0] == {
+        "id": "kernel-runtime-runtime",
         "name": "kernel-runtime",
+        "summary": BY_NAME["kernel-runtime"].summary,
         "policy": "runtime",
         "trigger": "kernel",
         "status": "passed",
@@ -160,6 +162,10 @@ def test_json_is_schema_1() -> None:
         ],
         "rankings": [],
         "detail": "",
+        "field": "total_run_time",
+        "seed": 1,
+        "reproduce": "./run emulator-test --policy=runtime --scenario=kernel-runtime",
+        "log": [],
     }
     assert "badness" not in data["cases"][1]["kills"][0]
     assert data["cases"][1]["detail"].startswith("expected: killed")
