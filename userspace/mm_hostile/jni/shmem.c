@@ -30,6 +30,11 @@
 #define TABLE_BYTES	(2 * MIB)
 #define TABLE_PROCESSES	40
 
+/* Headers before Linux 3.17 do not know it, nor does the kernel: that is ENOSYS. */
+#ifndef __NR_memfd_create
+#define __NR_memfd_create	(-1)
+#endif
+
 static char bytes[64 * 1024];
 
 /* Fill a file until that fails; tells the errno. */
