@@ -144,10 +144,7 @@ class Board(Table, frozen=True, kw_only=True):
 
 
 class KernelLine(Table, frozen=True, kw_only=True):
-    """A kernel the series exists for; ``debug_config`` is what makes it a debug kernel.
-
-    ``policy_modules``: its series takes policies from modules, too.
-    """
+    """A kernel the series exists for; ``debug_config`` is what makes it a debug kernel."""
 
     name: str = field(default="", name=NO_KEY)
     description: str
@@ -157,7 +154,6 @@ class KernelLine(Table, frozen=True, kw_only=True):
     source: SourceSpec
     bench: Path
     debug_config: Path
-    policy_modules: bool = False
     default_board: str
     boards: Mapping[str, Board] = field(name="board")
 

@@ -7,8 +7,6 @@ import os
 
 from harness.command.commands import Selection
 from harness.device.start import DeviceOptions
-from harness.kernels import load_kernels
-from harness.layout import Layout
 from harness.policies import Policy, known
 
 
@@ -28,10 +26,8 @@ def selection(*, debug: bool = False) -> Selection:
 
 
 def policies() -> tuple[Policy, ...]:
-    """The kernel's own, and those in policies/ where its line takes such."""
-    table, layout = known(), Layout.default()
-    line = load_kernels(layout).line(selection().kernel)
-    return tuple(table[name] for name in (table if line.policy_modules else table.built_in))
+    """The kernel's own, and those in policies/."""
+    return tuple(known()[name] for name in known())
 
 
 def scenarios() -> tuple[str, ...]:

@@ -23,7 +23,6 @@ def build_policy(kernel: KernelBuild, policy: Policy, *, layout: Layout, stage: 
     assert source is not None
     folder = kernel.image.parent.parent / "policies" / policy.name
     stage.update(source.name)
-    _require_support(kernel)
     module, record = folder / f"{policy.name}.ko", stamp.Stamp(folder / "build.json")
     wanted = stamp.digest(kernel.identity, source.read_text(encoding="utf-8"))
     if record.matches(wanted, [module]):
@@ -35,16 +34,6 @@ def build_policy(kernel: KernelBuild, policy: Policy, *, layout: Layout, stage: 
     _make(kernel, folder, source, env=ccache_environment(layout))
     record.write(identity=wanted)
     return module
-
-
-def _require_support(kernel: KernelBuild) -> None:
-    """Raise HarnessError if the kernel takes no policies from modules."""
-    line = kernel.target.line
-    if not line.policy_modules:
-        raise HarnessError(
-            f"{line.name} takes no policies from modules",
-            hint="try another --kernel, or one of: rss, runtime, badness",
-        )
 
 
 def _make(kernel: KernelBuild, folder: Path, source: Path, *, env: Mapping[str, str]) -> None:

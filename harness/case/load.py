@@ -9,7 +9,7 @@ page who allocates what under which limits.  It takes one of two forms:
 * ``steps``: a script for the guest program mm_play, which plays processes.
 
 ``[expect]`` says what must come of it; ``[expect.policy.NAME]`` overrides single
-keys for kernels built with that policy.  scenarios/README.md lists every key, and the
+keys for kernels built with that policy.  docs/scenarios.md lists every key, and the
 structs here are what a file may hold.
 """
 
@@ -39,7 +39,7 @@ from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.policies import known
 
-HINT = "scenarios/README.md lists the keys"
+HINT = "docs/scenarios.md lists the keys"
 
 Number = Annotated[int, Meta(ge=0)]
 
@@ -228,6 +228,7 @@ class _File(Table, frozen=True, kw_only=True):
     seconds: Number = 0
     debug_kernel: bool = False
     config: str | None = None
+    compiled_in: bool = False
     expect: _ExpectOfAll
 
     def __post_init__(self) -> None:
@@ -268,6 +269,7 @@ class _File(Table, frozen=True, kw_only=True):
             seconds=self.seconds,
             debug_kernel=self.debug_kernel,
             config=self.config,
+            compiled_in=self.compiled_in,
             expect={policy: Expect(**values) for policy, values in self.by_policy.items()},
         )
 

@@ -139,7 +139,8 @@ class Scenario:
     ``seconds`` is how long a scenario that does things at random goes on, unless
     told otherwise; 0 for one that does not.  ``debug_kernel``: it needs a debug
     kernel, and comes after all others.  ``config``: it needs a kernel built with the
-    fragment configs/NAME.config.
+    fragment configs/NAME.config.  ``compiled_in``: it shows that the policy which was
+    selected at compile time holds from boot on, and needs that very kernel.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Scenario:
     seconds: int
     debug_kernel: bool
     config: str | None
+    compiled_in: bool
     expect: Mapping[str, Expect] = field(repr=False)
 
     @property
@@ -191,8 +193,9 @@ class Scenario:
 class Case:
     """One scenario under one policy.
 
-    ``seconds`` (None: as long as the scenario says) and ``seed`` are for scenarios
-    that do things at random.
+    ``built_with`` is the policy of the kernel it runs on (empty: the same), on which its
+    own is selected at run time.  ``seconds`` (None: as long as the scenario says) and
+    ``seed`` are for scenarios that do things at random.
     """
 
     scenario: Scenario
@@ -200,6 +203,12 @@ class Case:
     seconds: int | None = None
     seed: int = 1
     policies: Policies = field(default_factory=known, repr=False, compare=False)
+    built_with: str = ""
+
+    @property
+    def kernel(self) -> str:
+        """The policy that the kernel is built with."""
+        return self.built_with or self.policy
 
     @property
     def lasts(self) -> int:

@@ -26,7 +26,7 @@ def select_cases(
     config: str | None = None,
     table: Policies | None = None,
 ) -> tuple[Case, ...]:
-    """The cases to run, grouped by policy so that a group can share one boot.
+    """The cases to run, grouped by kernel so that a group can share one boot.
 
     ``names`` may hold shell patterns (``kernel-*``).  Empty means all; of the policies
     (``table``, or those of the checkout) all that are part of the kernel.  Raises
@@ -63,7 +63,25 @@ def select_cases(
         runs = "; ".join(f"{s.name} runs under {', '.join(s.policies)}" for s in chosen)
         under = ", ".join(policy.name for policy in wanted)
         raise HarnessError(f"no chosen scenario runs under policy {under}", hint=runs)
-    return cases
+    return _on_few_kernels(cases, known_policies)
+
+
+def _on_few_kernels(cases: tuple[Case, ...], table: Policies) -> tuple[Case, ...]:
+    """The same cases on as few kernels as can be, those of one kernel together.
+
+    What any kernel can run goes to one that is needed anyway.
+    """
+    needed = [case.policy for case in cases if case.scenario.compiled_in]
+    shared = next(iter(needed), table.built_in[0])
+    on = [
+        replace(case, built_with=case.policy if case.scenario.compiled_in else shared)
+        for case in cases
+    ]
+    order = [shared, *(name for name in dict.fromkeys(needed) if name != shared)]
+    # What needs a kernel as it has booted comes before a policy is selected.
+    return tuple(
+        sorted(on, key=lambda case: (order.index(case.kernel), not case.scenario.compiled_in))
+    )
 
 
 def _random_cases(

@@ -34,15 +34,9 @@ from harness.build.build import KernelBuild
 from harness.build.ndk import Ndk, abi_of
 from harness.build.pipeline import Prepared, PrepareRequest
 from harness.cache import LOCK, changing
+from harness.case.guest import COMMAND_TIMEOUT_S, GUEST_DIR, POLICY_FILE, GuestKernel
 from harness.case.load import load_scenarios
-from harness.case.run import (
-    COMMAND_TIMEOUT_S,
-    GUEST_DIR,
-    POLICY_FILE,
-    PolicyBuild,
-    exit_code,
-    run_cases,
-)
+from harness.case.run import exit_code, run_cases
 from harness.case.select import select_cases
 from harness.command import doctor as doctor_module
 from harness.command import lint
@@ -248,27 +242,23 @@ def build(selection: Selection, *, policies: Sequence[str], every: bool, layout:
 
 
 def prepare_all(
-    selection: Selection, policies: Iterable[Policy], *, layout: Layout
+    selection: Selection, built_with: Iterable[str], *, layout: Layout
 ) -> dict[str, Prepared]:
-    """Everything to boot, for each policy; wrong names are found before anything is built.
+    """Everything to boot, by the policy that the kernel is built with.
 
-    A policy that is a module comes on the kernel of the default policy.
+    Wrong names are found before anything is built.
     """
     kernels = load_kernels(layout)
-    built = {one.name: one.name if one.source is None else None for one in policies}
-    requests = {
-        name: selection.prepare_request(kernels, name) for name in dict.fromkeys(built.values())
-    }
-    ready = {name: pipeline.prepare(request, layout=layout) for name, request in requests.items()}
-    return {policy: ready[name] for policy, name in built.items()}
+    requests = {name: selection.prepare_request(kernels, name) for name in built_with}
+    return {name: pipeline.prepare(request, layout=layout) for name, request in requests.items()}
 
 
 def policy_modules(
-    policies: Iterable[Policy], prepared: Mapping[str, Prepared], *, layout: Layout
+    policies: Iterable[Policy], prepared: Prepared, *, layout: Layout
 ) -> dict[str, Path]:
-    """The modules of those policies that are files, by name."""
+    """The modules of those policies that are files, by name, for a kernel."""
     return {
-        policy.name: pipeline.build_policy(prepared[policy.name].kernel, policy, layout=layout)
+        policy.name: pipeline.build_policy(prepared.kernel, policy, layout=layout)
         for policy in policies
         if policy.source is not None
     }
@@ -545,22 +535,25 @@ def emulator_test(
         table=table,
     )
     emulator = selection.find_emulator(layout=layout)
-    chosen = {case.policy: table[case.policy] for case in cases}
-    prepared = prepare_all(selection, chosen.values(), layout=layout)
+    prepared = prepare_all(selection, dict.fromkeys(case.kernel for case in cases), layout=layout)
     first = next(iter(prepared.values()))
-    modules = policy_modules(chosen.values(), prepared, layout=layout)
+    on = {name: [case.policy for case in cases if case.kernel == name] for name in prepared}
+    modules = {
+        name: policy_modules(map(table.named, dict.fromkeys(on[name])), ready, layout=layout)
+        for name, ready in prepared.items()
+    }
     accel = accelerate(selection, first, layout=layout)
-    builds = {
-        policy: PolicyBuild(
+    guests = {
+        name: GuestKernel(
             boot=partial(_start, ready, accel, emulator, cpus=cpus, layout=layout),
             modules=ready.kernel.modules,
             table_length=ready.kernel.table_length,
-            policy=modules.get(policy),
+            policies=modules[name],
             evidence=outputs.report is not None,
         )
-        for policy, ready in prepared.items()
+        for name, ready in prepared.items()
     }
-    results = run_cases(cases, builds, programs=first.programs.files, jobs=jobs)
+    results = run_cases(cases, guests, programs=first.programs.files, jobs=jobs)
     with Report(ui.console, command=outputs.command, explain=explain) as report, closing(results):
         for result in results:
             report.add(result)
@@ -720,10 +713,12 @@ def _prepare_one(
     selection: Selection, policy: str | None, *, layout: Layout
 ) -> tuple[Prepared, Path | None]:
     """Everything to boot with one policy, and that one's module if it is a file."""
-    chosen = load_policies(layout).named(policy or load_kernels(layout).default_policy)
-    prepared = prepare_all(selection, [chosen], layout=layout)
-    modules = policy_modules([chosen], prepared, layout=layout)
-    return prepared[chosen.name], modules.get(chosen.name)
+    default = load_kernels(layout).default_policy
+    chosen = load_policies(layout).named(policy or default)
+    # A policy that is a module comes on the kernel of the default policy.
+    name = default if chosen.source is not None else chosen.name
+    prepared = prepare_all(selection, [name], layout=layout)[name]
+    return prepared, policy_modules([chosen], prepared, layout=layout).get(chosen.name)
 
 
 def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> Accel:

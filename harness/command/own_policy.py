@@ -35,7 +35,7 @@ USER_OOM_POLICY("{name}", score, "{field}", 1);
 SCENARIO = """\
 # SPDX-License-Identifier: GPL-2.0-only
 # What {name} is for, said without its score: change who is killed as you change that.
-# scenarios/README.md lists the keys.
+# docs/scenarios.md lists the keys.
 name = "{name}"
 summary = "{name} kills the process with most memory"
 trigger = "kernel"

@@ -15,7 +15,6 @@ from harness.device.device import Device
 from harness.device.start import start as start_device
 from harness.errors import HarnessError
 from harness.layout import Layout
-from harness.policies import known
 from tests.selected import selection
 
 POLICY = "rss"
@@ -26,8 +25,7 @@ def prepared() -> Prepared:
     """Everything to boot; what cannot be built ends the tests."""
     layout = Layout.default()
     try:
-        chosen = known()[POLICY]
-        return commands.prepare_all(selection(debug=True), [chosen], layout=layout)[POLICY]
+        return commands.prepare_all(selection(debug=True), [POLICY], layout=layout)[POLICY]
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 

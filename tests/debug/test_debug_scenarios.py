@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.build.pipeline import Prepared
+from harness.case.guest import GuestKernel
 from harness.case.judge import Status
 from harness.case.load import load_scenarios
-from harness.case.run import PolicyBuild, Runner
+from harness.case.run import Runner
 from harness.case.scenario import Case
 from harness.case.select import select_cases
 from harness.device.device import Device
@@ -29,10 +30,10 @@ COMMAND = "./run emulator-test --debug-kernel"
 
 @pytest.fixture(scope="module")
 def runner(prepared: Prepared, start: Callable[[], Device]) -> Iterator[Runner]:
-    build = PolicyBuild(
+    kernel = GuestKernel(
         boot=start, modules=prepared.kernel.modules, table_length=prepared.kernel.table_length
     )
-    with Runner({POLICY: build}, programs=prepared.programs.files) as cases:
+    with Runner({POLICY: kernel}, programs=prepared.programs.files) as cases:
         yield cases
 
 

@@ -10,21 +10,23 @@ from functools import partial
 import pytest
 
 from harness.build.pipeline import Prepared
-from harness.case.run import PolicyBuild, Runner
+from harness.case.guest import GuestKernel
+from harness.case.run import Runner
 from harness.command import commands
 from harness.device.accel import Accel
 from harness.device.device import Device
 from harness.device.start import start as start_device
 from harness.errors import HarnessError
 from harness.layout import Layout
+from harness.policies import known
 from tests.selected import policies, selection
 
 
 @pytest.fixture(scope="session")
 def prepared() -> Mapping[str, Prepared]:
-    """Everything to boot, for each policy; what cannot be built ends the tests."""
+    """Everything to boot, by the policy of the kernel; what cannot be built ends the tests."""
     try:
-        return commands.prepare_all(selection(), policies(), layout=Layout.default())
+        return commands.prepare_all(selection(), known().built_in, layout=Layout.default())
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 
@@ -45,19 +47,18 @@ def start(prepared: Prepared, accel: Accel, folders: pytest.TempPathFactory) -> 
 def runner(
     prepared: Mapping[str, Prepared], accel: Accel, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:
-    """Runs cases; those of one policy share a boot."""
-    modules = commands.policy_modules(policies(), prepared, layout=Layout.default())
-    builds = {
-        policy: PolicyBuild(
+    """Runs cases; those of one kernel share a boot."""
+    kernels = {
+        name: GuestKernel(
             boot=partial(start, one, accel, tmp_path_factory),
             modules=one.kernel.modules,
             table_length=one.kernel.table_length,
-            policy=modules.get(policy),
+            policies=commands.policy_modules(policies(), one, layout=Layout.default()),
         )
-        for policy, one in prepared.items()
+        for name, one in prepared.items()
     }
     programs = next(iter(prepared.values())).programs.files
-    with Runner(builds, programs=programs) as cases:
+    with Runner(kernels, programs=programs) as cases:
         yield cases
 
 

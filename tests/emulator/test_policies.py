@@ -12,24 +12,18 @@ import pytest
 
 from harness.build import pipeline
 from harness.build.pipeline import Prepared
-from harness.case.run import GUEST_DIR
+from harness.case.guest import GUEST_DIR
 from harness.command.commands import equip
 from harness.device.accel import Accel
 from harness.device.device import Device
 from harness.errors import HarnessError
-from harness.kernels import load_kernels
 from harness.layout import Layout
 from harness.policies import known, load_policies
 from tests.emulator.conftest import start
-from tests.selected import selection
 
 LAYOUT = Layout.default()
-HAS_MODULES = load_kernels(LAYOUT).line(selection().kernel).policy_modules
 
-pytestmark = [
-    pytest.mark.emulator,
-    pytest.mark.skipif(not HAS_MODULES, reason="this line takes no policies from modules"),
-]
+pytestmark = pytest.mark.emulator
 
 SOURCE = """\
 #include <linux/user_oom_policy.h>

@@ -16,7 +16,7 @@ from tests.selected import policies, scenarios, selection
 
 pytestmark = pytest.mark.emulator
 
-# Grouped by policy, so that each policy boots once.
+# Grouped by kernel, so that each kernel boots once.
 CASES = select_cases(
     load_scenarios(Layout.default()),
     names=scenarios(),

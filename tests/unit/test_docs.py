@@ -21,7 +21,6 @@ from harness.policies import known
 
 ROOT = Path(__file__).parents[2]
 TEXTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-TEXTS += (ROOT / "scenarios" / "README.md",)
 
 # What stands for something of the reader's own.
 PLACEHOLDER = re.compile(r"[A-Z]{3,}|…|\.\.\.|mine|SUBMISSION")

@@ -368,7 +368,7 @@ def test_small_fry_overshoot_and_settling() -> None:
         "done\n"
     )
     text = failure(judge(small_fry, observed([kill], output)))
-    assert "never over the limit by more than 3000000 bytes | 36000000" in text
+    assert "never over the limit by more than 8000000 bytes | 36000000" in text
     assert "fry.0 unchanged between the reports | alive → signaled" in text
     assert "fry.1 unchanged" not in text
 

@@ -6,14 +6,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from harness.case.guest import POLICY_FILE, GuestKernel
 from harness.case.judge import Status
 from harness.case.load import load_scenarios
-from harness.case.run import CaseResult, PolicyBuild, Runner, exit_code, run_cases
+from harness.case.run import CaseResult, Runner, exit_code, run_cases
 from harness.case.scenario import Case
 from harness.device.device import ShellResult
 from harness.errors import ExitCode, GuestCrash, HarnessError
@@ -113,9 +114,9 @@ class Lab:
     def runner(self) -> Runner:
         return Runner(self.builds("rss", "none"), programs=self.files())
 
-    def builds(self, *policies: str) -> dict[str, PolicyBuild]:
+    def builds(self, *policies: str) -> dict[str, GuestKernel]:
         modules = (Path("set_mm_limits.ko"), Path("my_oom_killer.ko"))
-        return {policy: PolicyBuild(self.boot, modules, 10) for policy in policies}
+        return {policy: GuestKernel(self.boot, modules, 10) for policy in policies}
 
     def files(self) -> dict[str, Path]:
         names = [*self.programs, "mm_play", "oom_daemonARM", "oom_test_daemonARM", "module_cycle"]
@@ -129,7 +130,7 @@ class Lab:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not go away in a fake guest never will."""
-    monkeypatch.setattr("harness.case.run.SETTLE_S", 0.0)
+    monkeypatch.setattr("harness.case.observe.SETTLE_S", 0.0)
 
 
 def test_a_case_passes() -> None:
@@ -152,10 +153,39 @@ def test_cases_share_a_boot_and_each_file_is_pushed_once() -> None:
     ]
 
 
-def test_a_change_of_policy_is_a_change_of_device() -> None:
+def test_a_change_of_kernel_is_a_change_of_device() -> None:
     lab = Lab()
     lab.run(CONTRACT, Case(CONTRACT.scenario, "none"))
     assert [device.closed for device in lab.devices] == [True, True]
+
+
+def selected(device: FakeDevice) -> list[str]:
+    """The scripts that select a policy."""
+    return [argv[2] for argv, _ in device.calls if argv[0] == "sh" and POLICY_FILE in argv[2]]
+
+
+def test_a_kernel_serves_other_policies_and_loads_each_once() -> None:
+    lab = Lab()
+    module = {"youngest": Path("youngest.ko")}
+    kernels = {"rss": replace(lab.builds("rss")["rss"], policies=module)}
+    names = ("runtime", "youngest")
+    fitting = replace(CONTRACT.scenario, expect=dict.fromkeys(names, CONTRACT.expect))
+    other = [Case(fitting, name, built_with="rss") for name in names]
+    with Runner(kernels, programs=lab.files()) as runner:
+        for case in (*other, other[1]):
+            runner.run_case(case)
+    (device,) = lab.devices
+    runtime, loaded, again = selected(device)
+    assert runtime == f"echo runtime > {POLICY_FILE}"
+    assert loaded == f"insmod /data/local/tmp/youngest.ko && {again}"
+    assert again == f"echo youngest > {POLICY_FILE}"
+
+
+def test_what_holds_from_boot_on_is_shown_before_a_policy_is_selected() -> None:
+    at_boot = Case(replace(CONTRACT.scenario, compiled_in=True), "rss")
+    lab = Lab()
+    lab.run(at_boot, CONTRACT, at_boot)
+    assert [len(selected(device)) for device in lab.devices] == [1, 0]
 
 
 def test_a_failed_case_costs_the_boot_but_not_the_next_case() -> None:
@@ -191,7 +221,7 @@ def test_a_kernel_that_crashes_at_boot_is_booted_once() -> None:
         boots.append(1)
         raise GuestCrash("kernel panic")
 
-    with Runner({"rss": PolicyBuild(boot, (), 10)}, programs={}) as runner:
+    with Runner({"rss": GuestKernel(boot, (), 10)}, programs={}) as runner:
         results = [runner.run_case(CONTRACT), runner.run_case(CONTRACT)]
     assert [result.status for result in results] == [Status.CRASHED, Status.ERROR]
     assert results[1].detail == ("not run: the kernel with policy rss crashes at boot",)
@@ -203,7 +233,7 @@ def test_a_device_that_cannot_start_ends_the_run() -> None:
         raise HarnessError("qemu-system-arm is missing")
 
     with (
-        Runner({"rss": PolicyBuild(boot, (), 10)}, programs={}) as runner,
+        Runner({"rss": GuestKernel(boot, (), 10)}, programs={}) as runner,
         pytest.raises(HarnessError, match="is missing"),
     ):
         runner.run_case(CONTRACT)
@@ -217,7 +247,7 @@ def test_a_module_that_does_not_load_ends_the_run_and_the_device() -> None:
             return said(returncode=1)
 
     device = Stubborn()
-    builds = {"rss": PolicyBuild(lambda: device, (Path("set_mm_limits.ko"),), 10)}
+    builds = {"rss": GuestKernel(lambda: device, (Path("set_mm_limits.ko"),), 10)}
     with (
         Runner(builds, programs=lab.files()) as runner,
         pytest.raises(HarnessError, match=r"insmod set_mm_limits\.ko failed"),
@@ -403,7 +433,7 @@ def test_a_harness_error_beside_others_ends_the_run() -> None:
         raise HarnessError("port taken")
 
     lab = Lab()
-    builds = {**lab.builds("rss"), "none": PolicyBuild(boot, (), 10)}
+    builds = {**lab.builds("rss"), "none": GuestKernel(boot, (), 10)}
     with pytest.raises(HarnessError, match="port taken"):
         list(
             run_cases(

@@ -160,10 +160,19 @@ def ids(cases: tuple[Case, ...]) -> list[str]:
     return [case.id for case in cases]
 
 
-def test_all_cases_are_grouped_by_policy() -> None:
-    policies = [case.policy for case in select_cases(SCENARIOS)]
-    assert policies == sorted(policies, key=known().built_in.index)
-    assert set(policies) == set(known().built_in)
+def test_one_kernel_runs_all_but_what_shows_what_holds_from_boot_on() -> None:
+    cases = select_cases(SCENARIOS)
+    kernels = [case.kernel for case in cases]
+    assert kernels == sorted(kernels, key=known().built_in.index)
+    assert {case.scenario.name for case in cases if case.kernel == "runtime"} == {"kernel-runtime"}
+    assert {case.policy for case in cases if case.kernel == "rss"} == set(known().built_in)
+    first = [case for case in cases if case.scenario.compiled_in and case.kernel == "rss"]
+    assert list(cases[: len(first)]) == first
+
+
+def test_no_kernel_is_built_for_what_another_can_run() -> None:
+    assert {case.kernel for case in select_cases(SCENARIOS, policies=["runtime"])} == {"runtime"}
+    assert {case.kernel for case in select_cases(SCENARIOS, policies=["youngest"])} == {"rss"}
 
 
 def test_select_by_name_pattern_and_policy() -> None:
