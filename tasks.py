@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The tasks of ``./run`` (and of ``invoke`` in the activated environment).
 
-Only arguments are read here; harness/command/commands.py does the work.
+Only arguments are read here; harness/command/ does the work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness.command import commands, own_policy, streams
+from harness.command import commands, guests, own_policy, streams
 from harness.command.cli import (
     caller_file,
     caller_path,
@@ -26,86 +26,68 @@ from harness.command.cli import (
     words_after_dashes,
 )
 from harness.command.commands import Outputs, Selection
-from harness.device.accel import checked
-from harness.device.start import DeviceOptions
-from harness.errors import HarnessError
+from harness.command.options import (
+    ACCEL,
+    BOARD,
+    BUSYBOX,
+    DEVICE,
+    KERNEL,
+    TARGET,
+    WHICH_DEVICE,
+    helps,
+    selecting,
+)
 from harness.layout import Layout
 
 streams.prepare()
 misuse_exits_2()
 
-KERNEL = {
-    "kernel": "kernel line (default: linux-6.1; see configs/kernels.toml)",
-    "source": "kernel tree, tarball, or URL of a tarball or git repository, with #branch"
-    " (default: the line's own source)",
-}
-TARGET = {
-    **KERNEL,
-    "arch": "architecture (default: that of the line's default board)",
-    "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
-    "toolchain": "prefix of the kernel's compiler, its CROSS_COMPILE (default: the board's)",
-    "ndk": "folder of an Android NDK whose ndk-build makes the programs (default: none, the"
-    " board's compiler does)",
-    "config": "a fragment to merge into the board's config (default: none)",
-    "debug-kernel": "add configs/debug.config: lockdep and other checks (default: off)",
-}
-DEVICE = {
-    "device": "qemu or avd, the Android emulator (default: that of the board)",
-    "emulator": "program of the Android emulator (default: that of the SDK)",
-    "ramdisk": "for avd: image, Android's, or ours, without Android (default: image)",
-}
-ACCEL = {"accel": "auto, kvm or tcg (default: auto, which is KVM where a boot proves it)"}
-BUSYBOX = {"busybox": "static busybox for the guest (default: Debian's busybox-static)"}
-POLICY = {"policy": "rss, runtime, badness or none (default: rss)"}
+POLICY = {"policy": "rss, runtime, badness, none or a file in policies/ (default: rss)"}
+CPUS = {"cpus": "CPUs of the guest (default: the board's)"}
+RESULTS = {"results": "write the results as JSON to this file (default: not written)"}
+REPORT = {"report": "write a page with pictures to this file, FILE.html (default: not written)"}
 
 
 @task(
     help={
-        **KERNEL,
-        **BUSYBOX,
+        **helps(KERNEL, BUSYBOX),
         "update": "look for newer versions (default: use the cache)",
         "sdk": "instead, parts of Google's Android SDK, with commas: emulator, system-image,"
         " ndk-r10e, ndk-r25c (default: none)",
-        "accept-licence": "download them: you have read their licence (default: only show it)",
+        "accept_licence": "download them: you have read their licence (default: only show it)",
     }
 )
 @guarded
+@selecting(KERNEL, BUSYBOX)
 def fetch(
     _c: Context,
-    kernel: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
+    selection: Selection,
     update: bool = False,
     sdk: str | None = None,
     accept_licence: bool = False,
 ) -> None:
     """Download the kernel source and the guest's busybox into the cache."""
+    layout = Layout.default()
     if sdk is not None:
-        commands.fetch_sdk(_names(sdk), accept_licence=accept_licence, layout=Layout.default())
-        return
-    selection = Selection(kernel=kernel, source=caller_path(source), busybox=caller_path(busybox))
-    commands.fetch(selection, update=update, layout=Layout.default())
+        commands.fetch_sdk(_names(sdk), accept_licence=accept_licence, layout=layout)
+    else:
+        commands.fetch(selection, update=update, layout=layout)
 
 
 @task(
     help={
-        **KERNEL,
+        **helps(KERNEL),
         "check": "only check that the series applies, no fuzz, no offset (default: apply)",
         "force": "drop edits made by hand, after saving copies (default: keep them)",
     }
 )
 @guarded
-def patch(
-    _c: Context,
-    kernel: str | None = None,
-    source: str | None = None,
-    check: bool = False,
-    force: bool = False,
-) -> None:
+@selecting(KERNEL)
+def patch(_c: Context, selection: Selection, check: bool = False, force: bool = False) -> None:
     """Apply the patch series to a copy of the source."""
     commands.apply_patches(
-        kernel,
-        source=caller_path(source),
+        selection.kernel,
+        source=selection.source,
         check=check,
         force=force,
         layout=Layout.default(),
@@ -114,219 +96,118 @@ def patch(
 
 @task(
     help={
-        **TARGET,
-        "device": DEVICE["device"],
+        **helps(TARGET, WHICH_DEVICE),
         "policy": "rss, runtime, badness, none, or several with commas (default: rss)",
         "all": "build every policy (default: off)",
     }
 )
 @guarded
-def build(
-    _c: Context,
-    policy: str | None = None,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    all: bool = False,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    toolchain: str | None = None,
-    ndk: str | None = None,
-    device: str | None = None,
-) -> None:
+@selecting(TARGET, WHICH_DEVICE)
+def build(_c: Context, selection: Selection, policy: str | None = None, all: bool = False) -> None:
     """Build the kernel, its modules and the guest's programs."""
-    commands.build(
-        _selection(
-            kernel,
-            arch,
-            board,
-            source,
-            None,
-            debug_kernel,
-            toolchain=toolchain,
-            config=config,
-            ndk=ndk,
-            on=_device(device, None, None),
-        ),
-        policies=_names(policy),
-        every=all,
-        layout=Layout.default(),
-    )
+    commands.build(selection, policies=_names(policy), every=all, layout=Layout.default())
 
 
 @task(
     help={
-        **TARGET,
-        **DEVICE,
+        **helps(TARGET, DEVICE, BUSYBOX, ACCEL),
         **POLICY,
-        **BUSYBOX,
-        **ACCEL,
-        "cpus": "CPUs of the guest (default: the board's)",
+        **CPUS,
+        "keep": "leave the guest running, for try, exec and watch (default: off)",
+        "stop": "end the guest that was left running (default: off)",
+        "gdb": "wait for gdb, and say what to type there (default: off)",
+        "share": "a folder of this machine, to be seen in the guest as /mnt/share (default: none)",
     }
 )
 @guarded
+@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
 def boot(
     _c: Context,
+    selection: Selection,
     policy: str | None = None,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
     cpus: int = 0,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    accel: str = "auto",
-    toolchain: str | None = None,
-    ndk: str | None = None,
-    device: str | None = None,
-    emulator: str | None = None,
-    ramdisk: str | None = None,
+    keep: bool = False,
+    stop: bool = False,
+    gdb: bool = False,
+    share: str | None = None,
 ) -> None:
     """Boot the kernel and open a shell on its console."""
-    selection = _selection(
-        kernel,
-        arch,
-        board,
-        source,
-        busybox,
-        debug_kernel,
-        accel,
-        toolchain=toolchain,
-        config=config,
-        ndk=ndk,
-        on=_device(device, emulator, ramdisk),
-    )
     layout = Layout.default()
-    finish(commands.boot(selection, policy=policy, cpus=cpus or None, layout=layout))
+    if stop:
+        guests.stop(layout=layout)
+        return
+    how = guests.How(policy=policy, cpus=cpus or None, share=_path(share), gdb=gdb)
+    finish((guests.keep if keep else guests.boot)(selection, how, layout=layout))
 
 
 @task(
     name="exec",
     iterable=["push"],
     help={
-        **TARGET,
-        **DEVICE,
+        **helps(TARGET, DEVICE, BUSYBOX, ACCEL),
         **POLICY,
-        **BUSYBOX,
-        **ACCEL,
         "user": "run as this user, for example u0_a70 (default: root)",
         "push": "file to push to /data/local/tmp first; may be repeated (default: none)",
         "timeout": "seconds the command may take (default: 600)",
+        "kept": "in the guest that boot has left running (default: boot one)",
     },
 )
 @guarded
+@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
 def exec_(
     _c: Context,
+    selection: Selection,
     user: str | None = None,
     push: list[str] | None = None,
     timeout: int = 600,
     policy: str | None = None,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    accel: str = "auto",
-    toolchain: str | None = None,
-    ndk: str | None = None,
-    device: str | None = None,
-    emulator: str | None = None,
-    ramdisk: str | None = None,
+    kept: bool = False,
 ) -> None:
     """Boot, run what follows `--` in the guest, and exit with its exit code."""
-    code = commands.execute(
-        _selection(
-            kernel,
-            arch,
-            board,
-            source,
-            busybox,
-            debug_kernel,
-            accel,
-            toolchain=toolchain,
-            config=config,
-            ndk=ndk,
-            on=_device(device, emulator, ramdisk),
-        ),
+    code = guests.execute(
+        selection,
         words_after_dashes(),
         policy=policy,
         user=user,
         push=[caller_file(path) for path in push or []],
         timeout=float(timeout),
+        in_kept=kept,
         layout=Layout.default(),
     )
     finish(code)
 
 
-@task(name="adb-shell", help={**TARGET, **DEVICE, **POLICY, **BUSYBOX, **ACCEL})
+@task(name="adb-shell", help={**helps(TARGET, DEVICE, BUSYBOX, ACCEL), **POLICY})
 @guarded
-def adb_shell(
-    _c: Context,
-    policy: str | None = None,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    accel: str = "auto",
-    toolchain: str | None = None,
-    ndk: str | None = None,
-    device: str | None = None,
-    emulator: str | None = None,
-    ramdisk: str | None = None,
-) -> None:
+@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
+def adb_shell(_c: Context, selection: Selection, policy: str | None = None) -> None:
     """Boot and open adb's shell, or run what follows `--` in it."""
-    selection = _selection(
-        kernel,
-        arch,
-        board,
-        source,
-        busybox,
-        debug_kernel,
-        accel,
-        toolchain=toolchain,
-        config=config,
-        ndk=ndk,
-        on=_device(device, emulator, ramdisk),
-    )
     layout = Layout.default()
-    finish(commands.adb_shell(selection, words_after_dashes(), policy=policy, layout=layout))
+    finish(guests.adb_shell(selection, words_after_dashes(), policy=policy, layout=layout))
 
 
 @task(
     name="emulator-test",
     help={
-        **TARGET,
-        **DEVICE,
-        **BUSYBOX,
-        **ACCEL,
+        **helps(TARGET, DEVICE, BUSYBOX, ACCEL),
+        **CPUS,
+        **RESULTS,
+        **REPORT,
         "policy": "policies with commas (default: all)",
         "scenario": "scenarios with commas, shell patterns allowed (default: all)",
-        "results": "write the results as JSON to this file (default: not written)",
         "junit": "write the results as JUnit XML to this file (default: not written)",
-        "report": "write a page with pictures to this file, FILE.html (default: not written)",
-        "jobs": "policies run side by side (default: 2)",
-        "cpus": "CPUs of the guest (default: the board's)",
+        "jobs": "guests side by side (default: 2)",
         "seconds": "how long random scenarios go on (default: what each says, 10 to 20)",
         "seed": "what random scenarios begin with (default: 1)",
     },
 )
 @guarded
+@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
 def emulator_test(
     _c: Context,
+    selection: Selection,
     policy: str | None = None,
     scenario: str | None = None,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
     results: str | None = None,
     junit: str | None = None,
     report: str | None = None,
@@ -334,39 +215,13 @@ def emulator_test(
     cpus: int = 0,
     seconds: int = 0,
     seed: int = 1,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    accel: str = "auto",
-    toolchain: str | None = None,
-    ndk: str | None = None,
-    device: str | None = None,
-    emulator: str | None = None,
-    ramdisk: str | None = None,
 ) -> None:
     """Build, boot, run the scenarios and judge them."""
     code = commands.emulator_test(
-        _selection(
-            kernel,
-            arch,
-            board,
-            source,
-            busybox,
-            debug_kernel,
-            accel,
-            toolchain=toolchain,
-            config=config,
-            ndk=ndk,
-            on=_device(device, emulator, ramdisk),
-        ),
+        selection,
         policies=_names(policy),
         scenarios=_names(scenario),
-        outputs=Outputs(
-            results=_path(results),
-            junit=_path(junit),
-            report=_path(report),
-            reproduce=shlex.join(["./run", *sys.argv[1:]]),
-            command=_without_choice(sys.argv[1:]),
-        ),
+        outputs=_outputs(results, junit, report, without_choice=sys.argv[1:]),
         jobs=jobs,
         cpus=cpus or None,
         layout=Layout.default(),
@@ -380,58 +235,31 @@ def emulator_test(
     name="try",
     positional=["file"],
     help={
-        **TARGET,
-        **BUSYBOX,
-        **ACCEL,
+        **helps(TARGET, BUSYBOX, ACCEL),
+        **CPUS,
+        **RESULTS,
+        **REPORT,
         "file": "the policy, for example policies/youngest.c (default: none)",
         "scenario": "scenarios with commas (default: all that fit any policy, and its own)",
-        "results": "write the results as JSON to this file (default: not written)",
-        "report": "write a page with pictures to this file, FILE.html (default: not written)",
-        "cpus": "CPUs of the guest (default: the board's)",
     },
 )
 @guarded
+@selecting(TARGET, BUSYBOX, ACCEL)
 def try_(
     _c: Context,
+    selection: Selection,
     file: str,
     scenario: str | None = None,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
     results: str | None = None,
     report: str | None = None,
     cpus: int = 0,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    accel: str = "auto",
-    toolchain: str | None = None,
-    ndk: str | None = None,
 ) -> None:
     """Build a policy that is one C file, boot, and show whom it kills and why."""
     code = own_policy.try_policy(
-        _selection(
-            kernel,
-            arch,
-            board,
-            source,
-            busybox,
-            debug_kernel,
-            accel,
-            toolchain=toolchain,
-            ndk=ndk,
-            config=config,
-        ),
+        selection,
         caller_file(file),
         scenarios=_names(scenario),
-        outputs=Outputs(
-            results=_path(results),
-            junit=None,
-            report=_path(report),
-            reproduce=shlex.join(["./run", *sys.argv[1:]]),
-            command=_without_choice(["emulator-test", *sys.argv[3:]]),
-        ),
+        outputs=_outputs(results, None, report, without_choice=["emulator-test", *sys.argv[3:]]),
         cpus=cpus or None,
         layout=Layout.default(),
     )
@@ -477,53 +305,21 @@ def new_policy(_c: Context, name: str) -> None:
 
 @task(
     help={
-        **TARGET,
-        **BUSYBOX,
-        **ACCEL,
+        **helps(TARGET, BUSYBOX, ACCEL),
         "minutes": "how long it goes on (default: 1)",
         "seed": "what it begins with (default: 1)",
     }
 )
 @guarded
-def stress(
-    _c: Context,
-    minutes: int = 1,
-    seed: int = 1,
-    kernel: str | None = None,
-    arch: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
-    debug_kernel: bool = False,
-    config: str | None = None,
-    accel: str = "auto",
-    toolchain: str | None = None,
-    ndk: str | None = None,
-) -> None:
+@selecting(TARGET, BUSYBOX, ACCEL)
+def stress(_c: Context, selection: Selection, minutes: int = 1, seed: int = 1) -> None:
     """Breaches judged under fork bombs, setuid storms and little memory; then fuzz the calls."""
+    again = ["emulator-test", f"--cpus={commands.STRESS_CPUS}", *sys.argv[2:]]
     code = commands.stress(
-        _selection(
-            kernel,
-            arch,
-            board,
-            source,
-            busybox,
-            debug_kernel,
-            accel,
-            toolchain=toolchain,
-            ndk=ndk,
-            config=config,
-        ),
+        selection,
         minutes=minutes,
         seed=seed,
-        outputs=Outputs(
-            results=None,
-            junit=None,
-            reproduce=shlex.join(["./run", *sys.argv[1:]]),
-            command=_without_choice(
-                ["emulator-test", f"--cpus={commands.STRESS_CPUS}", *sys.argv[2:]]
-            ),
-        ),
+        outputs=_outputs(None, None, None, without_choice=again),
         layout=Layout.default(),
     )
     finish(code)
@@ -531,28 +327,24 @@ def stress(
 
 @task(
     help={
-        **KERNEL,
-        **BUSYBOX,
-        "board": "board (default: the line's default board, for linux-6.1 arm-virt)",
+        **helps(KERNEL, BUSYBOX, BOARD),
         "quick": "only the main figures, in few rounds (default: all of bench/plan.toml)",
         "report_only": "a missed target does not fail the bench (default: it does)",
         "results": "also write the figures as JSON to this file (default: build/bench/bench.json)",
     }
 )
 @guarded
+@selecting(KERNEL, BUSYBOX, BOARD)
 def bench(
     _c: Context,
-    kernel: str | None = None,
-    board: str | None = None,
-    source: str | None = None,
-    busybox: str | None = None,
+    selection: Selection,
     quick: bool = False,
     report_only: bool = False,
     results: str | None = None,
 ) -> None:
     """Measure what limits cost, in instructions, beside an unpatched kernel and memcg."""
     code = commands.bench(
-        _selection(kernel, None, board, source, busybox, False),
+        selection,
         quick=quick,
         report_only=report_only,
         results=_path(results),
@@ -589,49 +381,16 @@ def clean(_c: Context, cache: bool = False) -> None:
     commands.clean(cache=cache, layout=Layout.default())
 
 
-def _selection(
-    kernel: str | None,
-    arch: str | None,
-    board: str | None,
-    source: str | None,
-    busybox: str | None,
-    debug: bool,
-    accel: str = "auto",
-    *,
-    toolchain: str | None = None,
-    ndk: str | None = None,
-    on: DeviceOptions | None = None,
-    config: str | None = None,
-) -> Selection:
-    return Selection(
-        kernel=kernel,
-        arch=arch,
-        board=board,
-        source=caller_path(source),
-        busybox=caller_path(busybox),
-        debug=debug,
-        accel=checked(accel),
-        toolchain=caller_path(toolchain) if "/" in (toolchain or "") else toolchain,
-        ndk=caller_path(ndk),
-        on=on or DeviceOptions(),
-        config=_config(config),
+def _outputs(
+    results: str | None, junit: str | None, report: str | None, *, without_choice: list[str]
+) -> Outputs:
+    return Outputs(
+        results=_path(results),
+        junit=_path(junit),
+        report=_path(report),
+        reproduce=shlex.join(["./run", *sys.argv[1:]]),
+        command=_without_choice(without_choice),
     )
-
-
-def _config(path: str | None) -> str | None:
-    """A fragment that is there."""
-    if path is None:
-        return None
-    file = caller_file(path)
-    if not file.is_file():
-        raise HarnessError(
-            f"--config: there is no file {file}", hint="for example configs/all.config"
-        )
-    return str(file)
-
-
-def _device(device: str | None, emulator: str | None, ramdisk: str | None) -> DeviceOptions:
-    return DeviceOptions(device=device, emulator=caller_path(emulator), ramdisk=ramdisk)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

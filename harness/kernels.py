@@ -97,6 +97,7 @@ class Board(Table, frozen=True, kw_only=True):
     ``defconfig`` is ours; it is merged into the tree's own ``base_defconfig``, a name
     below the tree, if there is one.  A board without ``qemu`` is one of the Android
     ``emulator``, or can only be built for.
+    ``share_args`` are QEMU's arguments for a folder that is shared, where there is a device.
     ``cross_compile`` builds the kernel and its modules, ``user_compile`` what runs
     in the guest.
     """
@@ -115,6 +116,7 @@ class Board(Table, frozen=True, kw_only=True):
     qemu: str | None = None
     qemu_args: tuple[str, ...] = ()
     net_args: tuple[str, ...] = ()
+    share_args: tuple[str, ...] = ()
     tcg_thread: Literal["multi", "single"] = "multi"
     cpus: Count
     console: str
@@ -144,7 +146,10 @@ class Board(Table, frozen=True, kw_only=True):
 
 
 class KernelLine(Table, frozen=True, kw_only=True):
-    """A kernel the series exists for; ``debug_config`` is what makes it a debug kernel."""
+    """A kernel the series exists for.
+
+    ``debug_config`` is what makes it a debug kernel, ``gdb_config`` one with symbols.
+    """
 
     name: str = field(default="", name=NO_KEY)
     description: str
@@ -154,6 +159,7 @@ class KernelLine(Table, frozen=True, kw_only=True):
     source: SourceSpec
     bench: Path
     debug_config: Path
+    gdb_config: Path
     default_board: str
     boards: Mapping[str, Board] = field(name="board")
 
@@ -205,12 +211,13 @@ class KernelVariant(Table, frozen=True, kw_only=True):
     The series is applied up to the patch whose name has ``until`` in it (None: all;
     empty: none, which leaves the kernel as it came, with neither policies nor what
     our modules need); ``configs`` are merged into the board's defconfig, later ones
-    winning.
+    winning.  ``apart``: it has objects of its own, as all others have to be compiled again.
     """
 
     name: str = field(default="", name=NO_KEY)
     until: str | None = None
     configs: tuple[Path, ...] = ()
+    apart: bool = False
 
     @property
     def patched(self) -> bool:

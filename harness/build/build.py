@@ -35,6 +35,7 @@ REPRODUCIBLE = (
     "LOCALVERSION=",
 )
 MODULES_FOLDER = "modules"
+GDB_SCRIPTS = "CONFIG_GDB_SCRIPTS"
 ERROR_CONTEXT_BEFORE = 3
 ERROR_CONTEXT_AFTER = 12
 # Most telling first: what the compiler, the linker or modpost says, then make itself.
@@ -61,6 +62,7 @@ class KernelBuild:
     folder for all policies; ``warnings`` are the compiler's, about files of the
     series, of the modules or edited by hand, in the make that was just run.
     ``make`` is the command but for the goals, ``reproduce`` all of it, to be typed.
+    ``scripts`` are those of the kernel for gdb, if its config has them.
     """
 
     target: Target
@@ -72,6 +74,7 @@ class KernelBuild:
     identity: str
     make: tuple[str, ...]
     reproduce: str
+    scripts: Path | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -103,6 +106,9 @@ def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild
     record.clear()
     log = tree.work / target.flavour / "build.log"
     goals = [target.board.kernel_target, "modules", target.line.goals.headers]
+    config = configure.parse_config((configured.objdir / ".config").read_text(encoding="utf-8"))
+    if config.get(GDB_SCRIPTS) == "y":
+        goals.append("scripts_gdb")
     output = _make([*make, *goals], log=log, env=ccache, stage=stage)
     modules = tree.work / target.flavour / "modules"
     if target.patched:
@@ -221,6 +227,7 @@ def _result(
         identity=known["identity"],
         make=tuple(known["make"]),
         reproduce=known["reproduce"],
+        scripts=Path(known["scripts"]) if known.get("scripts") else None,
         warnings=warnings,
     )
     parts = (kernel.image, kernel.headers, *kernel.modules)
@@ -323,6 +330,7 @@ def _keep(
         modules=[path.name for path in objects],
         make=list(make),
         reproduce=shlex.join([*make, *goals]),
+        scripts=str(objdir.absolute() / "vmlinux-gdb.py") if "scripts_gdb" in goals else "",
     )
 
 

@@ -52,7 +52,7 @@ class ConfiguredTree:
 def object_folder(tree: PatchedTree, target: Target) -> Path:
     """Shared by policies, and by variants with the whole series: a switch rebuilds little."""
     variant = target.variant
-    apart = variant is not None and variant.until is not None
+    apart = variant is not None and (variant.apart or variant.until is not None)
     flavour = target.flavour if apart else replace(target, variant=None).flavour
     return tree.path / f"out-{flavour}"
 

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +21,15 @@ POLICY_FILE = "/proc/sys/vm/user_oom_policy"
 # Before Linux 4.1 it was a part of debugfs.
 TRACING = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 SAMPLER = "mm_sample"
+SCRIPT_PLAYER = "mm_play"
 SAMPLES = f"{GUEST_DIR}/samples"
 
 # A short command of the harness itself; a loaded guest may be slow to answer.
 COMMAND_TIMEOUT_S = 20.0
+
+# Says that it was this step of a script that failed.
+NOT_SELECTED = 33
+TRACE_MARK = "-- trace"
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,7 @@ class GuestState:
 class Guest:
     """A booted device with both modules loaded, ready for cases.
 
-    ``before`` is the state that a case finds, and must leave.  ``as_booted``: no policy
-    has been selected yet but by the kernel itself.
+    ``as_booted``: no policy has been selected yet but by the kernel itself.
     """
 
     def __init__(self, device: Device, kernel: GuestKernel, programs: Mapping[str, Path]) -> None:
@@ -80,9 +83,12 @@ class Guest:
         self._modules = tuple(module.stem for module in kernel.modules)
         self._pushed: set[str] = set()
         self._loaded: set[str] = set()
-        self.as_booted = True
-        self.load_modules()
-        self.before = self.state()
+        self.as_booted = device.fresh
+        self._before: GuestState | None = None
+        if device.fresh:
+            self.load_modules()
+        else:
+            self._tidy(programs)
 
     def path(self, name: str) -> str:
         """The path in the guest of a program or module, pushed on first use."""
@@ -96,15 +102,6 @@ class Guest:
                 )
             self.device.push(local, remote)
             self._pushed.add(name)
-        return remote
-
-    def push_text(self, name: str, text: str) -> str:
-        """Write ``text`` to a file in the guest and return its path."""
-        remote = f"{GUEST_DIR}/{name}"
-        with tempfile.TemporaryDirectory(prefix="mm-harness-") as folder:
-            local = Path(folder) / name
-            local.write_text(text, encoding="utf-8")
-            self.device.push(local, remote, mode=0o644)
         return remote
 
     def command(self, *argv: str, what: str, urgent: bool = True) -> ShellResult:
@@ -121,25 +118,59 @@ class Guest:
             )
         return result
 
+    @property
+    def before(self) -> GuestState:
+        """The state that a case finds, and must leave."""
+        if self._before is None:
+            self._before = self.state()
+        return self._before
+
+    def _tidy(self, programs: Mapping[str, Path]) -> None:
+        """Make a guest that others have used as one that we have booted.
+
+        Programs and our modules are there, of this very build; the module of a policy may
+        be an older one.
+        """
+        self._pushed.update(programs, (f"{name}.ko" for name in self._modules))
+        ours = "|".join(self._modules)
+        script = f"while read -r name _; do case $name in {ours}) ;; *) rmmod $name ;; esac; done"
+        self.command("sh", "-c", f"{script} < /proc/modules", what="removing modules")
+
     def load_modules(self) -> None:
         for name in self._modules:
             self.command("insmod", self.path(f"{name}.ko"), what=f"insmod {name}.ko")
 
-    def select_policy(self, name: str) -> None:
-        """Have the kernel use a policy from now on, loading its module if it has one.
-
-        Asked for before each case: a case may have chosen another.
+    def begin(self, policy: str | None, marker: str, *, traced: bool) -> None:
+        """Begin a case: have the kernel use the policy (None: that it has booted with),
+        trace whom it looks at if that is wanted, and mark the place in its log.
         """
-        self.as_booted = False
-        script = f"echo {name} > {POLICY_FILE}"
-        if (module := self._policies.get(name)) is not None and name not in self._loaded:
-            script = f"insmod {self.path(module.name)} && {script}"
-        done = self.device.shell(["sh", "-c", script], timeout=COMMAND_TIMEOUT_S, urgent=True)
+        script = f"echo '{marker}' > /dev/kmsg"
+        if traced:
+            script = f"cd {self._traces()} && echo > trace && echo 1 > {EVENT}/enable && {script}"
+        if policy is not None:
+            self._load_policy(policy)
+            script = f"{_selecting(policy)} || exit {NOT_SELECTED}; {script}"
+            self.as_booted = False
+        self.before  # noqa: B018 - looked at now, if that has not been done
+        done = self._script(script)
+        if done.returncode == NOT_SELECTED and policy is not None:
+            raise self._not_selected(policy, done.stderr.strip())
+        if done.returncode != 0:
+            raise HarnessError("the guest's log cannot be marked", hint=done.stderr.strip())
+
+    def _load_policy(self, name: str) -> None:
+        """Load a policy's module, if it has one that is not loaded."""
+        module = self._policies.get(name)
+        if module is None or name in self._loaded:
+            return
+        done = self._script(f"insmod {self.path(module.name)}")
         if done.returncode != 0:
             raise self._not_selected(name, done.stderr.strip())
-        if module is not None and name not in self._loaded:
-            self._loaded.add(name)
-            self.before = self.state()
+        self._loaded.add(name)
+        self._before = None
+
+    def _script(self, script: str) -> ShellResult:
+        return self.device.shell(["sh", "-c", script], timeout=COMMAND_TIMEOUT_S, urgent=True)
 
     def _not_selected(self, name: str, said: str) -> HarnessError:
         """The error for a policy that the kernel dislikes; its log says what."""
@@ -161,21 +192,31 @@ class Guest:
         """Does this kernel trace candidates?"""
         return self._tracing is not None
 
-    def start_trace(self) -> None:
-        """From here on the kernel notes whom it looks at before it kills."""
+    def _traces(self) -> str:
+        """The folder of the traces; HarnessError if the kernel has none of candidates."""
         if self._tracing is None:
             raise HarnessError(
                 "this kernel does not trace whom it looks at before it kills",
                 hint="its config needs CONFIG_ENABLE_DEFAULT_TRACERS and CONFIG_DEBUG_FS",
             )
-        script = f"cd {self._tracing} && echo > trace && echo 1 > {EVENT}/enable"
-        self.command("sh", "-c", script, what="tracing the candidates")
+        return self._tracing
 
-    def stop_trace(self) -> tuple[Candidate, ...]:
-        """What was noted since then."""
-        script = f"cd {self._tracing} && echo 0 > {EVENT}/enable && cat trace"
-        output = self.command("sh", "-c", script, what="reading the trace").stdout
-        return parse_trace(output.splitlines())
+    def end(
+        self, marker: str, *, sweep: Sequence[str], traced: bool
+    ) -> tuple[str, tuple[Candidate, ...]]:
+        """End a case: play the lines of ``sweep``, mark the log.
+
+        Returns the whole log and whom the kernel has looked at since begin().
+        """
+        played = f"{GUEST_DIR}/sweep.play"
+        lines = " ".join(f"'{line}'" for line in sweep)
+        script = f"printf '%s\\n' {lines} > {played} && {self.path(SCRIPT_PLAYER)} {played} >&2"
+        script += f" && echo '{marker}' > /dev/kmsg && dmesg && echo {TRACE_MARK}"
+        if traced:
+            script += f" && cd {self._traces()} && echo 0 > {EVENT}/enable && cat trace"
+        output = self.command("sh", "-c", script, what="reading the kernel log").stdout
+        log, _, trace = output.partition(f"{TRACE_MARK}\n")
+        return log, parse_trace(trace.splitlines())
 
     def start_samples(self) -> int:
         """From here on it is written down who has how much; returns the writer's pid."""
@@ -201,20 +242,12 @@ class Guest:
         set_mm_limits logs the table only so many times in 5 s, and starts to
         count when it is loaded; the table must be logged once more.
         """
-        self.unload_modules()
-        self.load_modules()
+        steps = [f"rmmod {name}" for name in reversed(self._modules)]
+        steps += [f"insmod {self.path(f'{name}.ko')}" for name in self._modules]
+        self.command("sh", "-c", " && ".join(steps), what="loading our modules again")
 
     def missing_modules(self, state: GuestState) -> tuple[str, ...]:
         return tuple(name for name in self._modules if name not in state.modules)
-
-    def mark(self, text: str) -> None:
-        """Write a line into the kernel log."""
-        self.command("sh", "-c", f"echo '{text}' > /dev/kmsg", what="writing to /dev/kmsg")
-
-    def marked_log(self, text: str) -> str:
-        """Write a line into the kernel log and return the whole log."""
-        script = f"echo '{text}' > /dev/kmsg && dmesg"
-        return self.command("sh", "-c", script, what="reading the kernel log").stdout
 
     def state(self) -> GuestState:
         script = (
@@ -223,6 +256,10 @@ class Guest:
         )
         output = self.command("sh", "-c", script, what="reading /proc").stdout
         return _parse_state(output)
+
+
+def _selecting(policy: str) -> str:
+    return f"echo {policy} > {POLICY_FILE}"
 
 
 def _parse_state(output: str) -> GuestState:

@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import time
+from dataclasses import replace
 
-from harness.case.guest import COMMAND_TIMEOUT_S, GUEST_DIR, Guest, GuestState
+from harness.case.guest import (
+    COMMAND_TIMEOUT_S,
+    GUEST_DIR,
+    SCRIPT_PLAYER,
+    Guest,
+    GuestState,
+)
 from harness.case.judge import Observation
 from harness.case.samples import Samples
 from harness.case.scenario import Case, Command, Scenario
@@ -20,7 +28,6 @@ from harness.kmsg import LogSlice, TableEvent, marker, of_kind, slice_log
 from harness.splat import scan
 from harness.users import APP_UIDS
 
-SCRIPT_PLAYER = "mm_play"
 DAEMON = "oom_daemonARM"
 
 # No scenario uses this user; its limit, set twice, shows what else is in the table.
@@ -35,23 +42,21 @@ SETTLE_S = 2.0
 def observe(guest: Guest, case: Case) -> Observation:
     """Play one case and collect everything the judge looks at."""
     scenario = case.scenario
-    if not scenario.compiled_in:
-        guest.select_policy(case.policy)
-    argvs = [_argv(guest, case, command) for command in _commands(guest, scenario)]
+    commands = [_argv(guest, case, command) for command in _commands(scenario)]
     for program in (SCRIPT_PLAYER, *([DAEMON] if scenario.daemon else [])):
         guest.path(program)  # pushed now, so as not to lie between the markers
     token = secrets.token_hex(8)
 
     traced = bool(case.expect.highest) or (guest.evidence and guest.has_trace)
     sampler = guest.start_samples() if guest.evidence else None
-    if traced:
-        guest.start_trace()
-    guest.mark(marker("start", scenario.name, token))
+    policy = None if scenario.compiled_in else case.policy
+    guest.begin(policy, marker("start", scenario.name, token), traced=traced)
     if not scenario.modules_loaded:
         guest.unload_modules()
     daemon_pid = _start_daemon(guest, scenario) if scenario.daemon else None
     runs = [
-        guest.device.shell(argv, timeout=case.timeout, user=command.user) for command, argv in argvs
+        replace(guest.device.shell(argv, timeout=case.timeout, user=user), argv=shown)
+        for user, argv, shown in commands
     ]
     if daemon_pid is not None:
         guest.device.shell(
@@ -60,9 +65,9 @@ def observe(guest: Guest, case: Case) -> Observation:
     after, leftovers = _settle(guest, scenario, daemon_pid)
     if not guest.missing_modules(after):
         guest.reload_modules()  # so that the sweep is logged
-    _sweep_limits(guest, scenario)
-    whole = guest.marked_log(marker("end", scenario.name, token))
-    candidates = guest.stop_trace() if traced else ()
+    whole, candidates = guest.end(
+        marker("end", scenario.name, token), sweep=_sweep(scenario), traced=traced
+    )
     samples = guest.stop_samples(sampler) if sampler is not None else Samples()
 
     guest.device.check()
@@ -80,17 +85,27 @@ def observe(guest: Guest, case: Case) -> Observation:
     )
 
 
-def _commands(guest: Guest, scenario: Scenario) -> tuple[Command, ...]:
+def _commands(scenario: Scenario) -> tuple[Command, ...]:
     """What to run: the experiments, or mm_play with the script."""
-    if not scenario.steps:
-        return scenario.commands
-    script = guest.push_text(f"{scenario.name}.play", scenario.script)
-    return (Command(SCRIPT_PLAYER, (script,)),)
+    return scenario.commands or (Command(SCRIPT_PLAYER),)
 
 
-def _argv(guest: Guest, case: Case, command: Command) -> tuple[Command, list[str]]:
+def _argv(
+    guest: Guest, case: Case, command: Command
+) -> tuple[str | None, list[str], tuple[str, ...]]:
+    """The user, what to say to the guest, and what people are told that this was.
+
+    A script comes with the command that plays it.
+    """
     args = (guest.path(arg[1:]) if arg.startswith("@") else arg for arg in case.arguments(command))
-    return command, [guest.path(command.program), *args]
+    program = guest.path(command.program)
+    if not case.scenario.steps:
+        argv = [program, *args]
+        return command.user, argv, tuple(argv)
+    script = f"{GUEST_DIR}/{case.scenario.name}.play"
+    lines = shlex.quote(case.scenario.script)
+    play = f"printf %s {lines} > {script} && exec {program} {script}"
+    return command.user, ["sh", "-c", play], (program, script)
 
 
 def _start_daemon(guest: Guest, scenario: Scenario) -> int:
@@ -109,22 +124,14 @@ def _start_daemon(guest: Guest, scenario: Scenario) -> int:
     return int(match[1])
 
 
-def _sweep_limits(guest: Guest, scenario: Scenario) -> None:
-    """Remove the limits of the case's users, then log what the table still holds.
+def _sweep(scenario: Scenario) -> list[str]:
+    """A script that removes the limits of the case's users, then logs what the table holds.
 
     The kernel logs the table only when a limit is set.  SWEEP_USER's is set
     twice, so that the lines between are exactly what was left (_leftover_limits).
     """
     lines = [f"limit {user} remove" for user in scenario.users]
-    lines += [f"limit {SWEEP_USER} bytes={SWEEP_BYTES}"] * 2
-    script = f"{GUEST_DIR}/sweep.play"
-    quoted = " ".join(f"'{line}'" for line in lines)
-    guest.command(
-        "sh",
-        "-c",
-        f"printf '%s\\n' {quoted} > {script} && {guest.path(SCRIPT_PLAYER)} {script}",
-        what="removing the limits of a scenario",
-    )
+    return lines + [f"limit {SWEEP_USER} bytes={SWEEP_BYTES}"] * 2
 
 
 def _leftover_limits(log: LogSlice) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class KernelRunner:
         else:
             result = _judged(case, observation)
         if result.status is not Status.PASSED:
-            self._drop_guest()
+            self._drop_guest(spoiled=True)
         return replace(result, seconds=time.monotonic() - begin)
 
     def _booted(self, case: Case) -> Guest:
@@ -107,9 +107,11 @@ class KernelRunner:
             raise HarnessError("the run was stopped")
         return device
 
-    def _drop_guest(self) -> None:
+    def _drop_guest(self, *, spoiled: bool = False) -> None:
         guest, self._guest = self._guest, None
-        if guest is not None:
+        if guest is not None and spoiled:
+            guest.device.abandon()
+        elif guest is not None:
             guest.device.close()
 
     def close(self) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from harness import kmsg, process, ui
+from harness import process, ui
 from harness.bench import show
 from harness.bench.figures import Figure, figures, most_apart
 from harness.bench.found import Measurements
@@ -40,7 +39,7 @@ from harness.case.run import exit_code, run_cases
 from harness.case.select import select_cases
 from harness.command import doctor as doctor_module
 from harness.command import lint
-from harness.device import qemu
+from harness.device import kept, qemu
 from harness.device.accel import PROOF_SECONDS, Accel, choose
 from harness.device.device import Device
 from harness.device.emulated import EmulatedDevice
@@ -71,8 +70,6 @@ STRESS_CPUS = 4
 
 BENCH_PROGRAMS = ("mm_bench", "mm_hostile")
 
-KILLED = 128 + signal.SIGKILL
-
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -89,6 +86,7 @@ class Selection:
     ndk: str | None = None
     on: DeviceOptions = field(default_factory=DeviceOptions)
     config: str | None = None
+    variant: KernelVariant | None = None
 
     def target(self, kernels: Kernels, policy: str | None = None) -> Target:
         """The target for one policy (None: the first)."""
@@ -105,6 +103,8 @@ class Selection:
             fragment = Path(self.config)
             variant = KernelVariant(name=fragment.stem, configs=(fragment,))
             target = replace(target, variant=variant)
+        if self.variant is not None:
+            target = replace(target, variant=self.variant)
         if self.toolchain is None:
             return target
         board = structs.replace(target.board, cross_compile=self.toolchain)
@@ -381,6 +381,10 @@ def _path_in(variable: str | None) -> str | None:
 
 def clean(*, cache: bool, layout: Layout) -> None:
     """Remove what was built, and with ``cache`` what was downloaded; say what went."""
+    if kept.read(layout.build / kept.FOLDER) is not None:
+        raise HarnessError(
+            "a guest is kept in this checkout, and uses build/", hint="`./run boot --stop` ends it"
+        )
     with pipeline.unused(layout):
         _remove(layout.build, but=(pipeline.WORK_LOCK, pipeline.USE_LOCK))
     if cache:
@@ -405,105 +409,6 @@ def _remove(folder: Path, *, but: Sequence[str]) -> None:
     ui.say(f"removed {folder} ({size:.0f} MB)")
 
 
-def boot(selection: Selection, *, policy: str | None, cpus: int | None, layout: Layout) -> int:
-    """Boot and hand the console to the user until they leave or the guest ends."""
-    emulator = selection.find_emulator(layout=layout)
-    prepared, module = _prepare_one(selection, policy, layout=layout)
-    accel = accelerate(selection, prepared, layout=layout)
-    with closing(_start(prepared, accel, emulator, cpus=cpus, layout=layout)) as device:
-        equip(device, prepared, policy=module)
-        ui.say(f"from another terminal: adb connect {device.serial}")
-        if emulator is not None:
-            ui.say("this emulator's console takes no input: here is adb's shell")
-            return _adb_shell(device, ())
-        return device.interact()
-
-
-def adb_shell(
-    selection: Selection, argv: Sequence[str], *, policy: str | None, layout: Layout
-) -> int:
-    """Boot, then the real adb client's shell on our terminal, or one command in it."""
-    emulator = selection.find_emulator(layout=layout)
-    prepared, module = _prepare_one(selection, policy, layout=layout)
-    accel = accelerate(selection, prepared, layout=layout)
-    with closing(_start(prepared, accel, emulator, layout=layout)) as device:
-        equip(device, prepared, policy=module)
-        return _adb_shell(device, argv)
-
-
-def _adb_shell(device: EmulatedDevice, argv: Sequence[str]) -> int:
-    client = ["adb", "-P", str(device.adb_server_port), "-s", device.serial, "shell", *argv]
-    return process.passthrough(client)
-
-
-def execute(
-    selection: Selection,
-    argv: Sequence[str],
-    *,
-    policy: str | None,
-    user: str | None,
-    push: Sequence[Path],
-    timeout: float,
-    layout: Layout,
-) -> int:
-    """Boot, push, run one command; its output is passed on and its exit code returned."""
-    if not argv:
-        raise HarnessError("exec: no command given", hint="./run exec -- COMMAND ARGUMENT…")
-    _check_push(push)
-    emulator = selection.find_emulator(layout=layout)
-    prepared, module = _prepare_one(selection, policy, layout=layout)
-    _check_push(push, taken=prepared)
-    accel = accelerate(selection, prepared, layout=layout)
-    with closing(_start(prepared, accel, emulator, layout=layout)) as device:
-        equip(device, prepared, extra=push, policy=module)
-        status = device.pipe(argv, timeout=timeout, user=user)
-        if status == KILLED:
-            _say_who_killed(device)
-    return status
-
-
-def _check_push(push: Sequence[Path], *, taken: Prepared | None = None) -> None:
-    """Raise HarnessError on a file that cannot be pushed, or that would hide another."""
-    ours: set[str] = set()
-    if taken is not None:
-        ours = {*taken.programs.files, *(module.name for module in taken.kernel.modules)}
-    named: dict[str, Path] = {}
-    for path in push:
-        if path.is_dir():
-            raise HarnessError(f"--push: {path} is a folder", hint="push its files, or an archive")
-        if not path.is_file():
-            kind = "is not a regular file" if path.exists() else "is not there"
-            raise HarnessError(f"--push: the file {path} {kind}")
-        if not os.access(path, os.R_OK):
-            raise HarnessError(f"--push: the file {path} may not be read")
-        other = named.setdefault(path.name, path)
-        if not other.samefile(path):
-            raise HarnessError(
-                f"--push: {other} and {path} would have the same name in the guest",
-                hint=f"all files go to {GUEST_DIR}: rename one of them",
-            )
-        if path.name in ours:
-            raise HarnessError(
-                f"--push: {path} has the name of a file of ours in {GUEST_DIR}",
-                hint="rename it",
-            )
-
-
-def _say_who_killed(device: Device) -> None:
-    """One line for a command that was killed by a limit, or by another killer of the kernel.
-
-    The guest has just been booted: what its log tells is about this command.
-    """
-    lines = device.shell(["dmesg"], timeout=COMMAND_TIMEOUT_S, urgent=True).stdout.splitlines()
-    for event in reversed(kmsg.parse(lines)):
-        if isinstance(event, kmsg.KillEvent):
-            ui.verbatim(f"killed by its user's limit: {kmsg.text(lines[event.line])}")
-            return
-        if isinstance(event, kmsg.OtherKillEvent):
-            ui.verbatim(f"killed by the {event.killer}: {kmsg.text(lines[event.line])}")
-            return
-
-
 def emulator_test(
     selection: Selection,
     *,
@@ -517,11 +422,14 @@ def emulator_test(
     seed: int = 1,
     extra_policy: Path | None = None,
     explain: bool = False,
+    take_kept: Callable[[Callable[[], Device], Prepared, Accel], Callable[[], Device]]
+    | None = None,
 ) -> int:
     """Build what the chosen cases need, run them, show and write the results.
 
     ``extra_policy`` is the file of a policy that is not in policies/; with ``explain``
-    the candidates of each kill are shown.
+    the candidates of each kill are shown.  ``take_kept`` makes of what boots a guest what
+    looks for one that is there already.
     """
     table = load_policies(layout, extra=extra_policy)
     cases = select_cases(
@@ -543,9 +451,15 @@ def emulator_test(
         for name, ready in prepared.items()
     }
     accel = accelerate(selection, first, layout=layout)
+    boots: dict[str, Callable[[], Device]] = {
+        name: partial(start_guest, ready, accel, emulator, cpus=cpus, layout=layout)
+        for name, ready in prepared.items()
+    }
+    if take_kept is not None:
+        boots = {name: take_kept(one, prepared[name], accel) for name, one in boots.items()}
     guests = {
         name: GuestKernel(
-            boot=partial(_start, ready, accel, emulator, cpus=cpus, layout=layout),
+            boot=boots[name],
             modules=ready.kernel.modules,
             table_length=ready.kernel.table_length,
             policies=modules[name],
@@ -678,7 +592,7 @@ def _boot_bench(
             target=kernel.target,
             image=kernel.image,
             initramfs=initramfs.path,
-            run_dir=_run_dir(f"bench-{how.kernel}", layout),
+            run_dir=run_dir_of(f"bench-{how.kernel}", layout),
             cpus=how.cpus,
             extra_append=f"{plan.append} {how.append}",
             memory=plan.memory,
@@ -709,7 +623,7 @@ def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
     )
 
 
-def _prepare_one(
+def prepare_one(
     selection: Selection, policy: str | None, *, layout: Layout
 ) -> tuple[Prepared, Path | None]:
     """Everything to boot with one policy, and that one's module if it is a file."""
@@ -727,7 +641,7 @@ def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> A
     def prove() -> None:
         stage.update("a boot under KVM")
         kvm = Accel("kvm", "to be proven")
-        _start(prepared, kvm, None, patience=PROOF_SECONDS, layout=layout).close()
+        start_guest(prepared, kvm, None, patience=PROOF_SECONDS, layout=layout).close()
 
     with ui.stage("accel") as stage:
         accel = choose(selection.accel, prepared.kernel.target.board, prove=prove)
@@ -735,13 +649,15 @@ def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> A
     return accel
 
 
-def _start(
+def start_guest(
     prepared: Prepared,
     accel: Accel,
     emulator: Emulator | None,
     *,
     cpus: int | None = None,
     patience: float | None = None,
+    gdb: bool = False,
+    arguments: tuple[str, ...] = (),
     layout: Layout,
 ) -> EmulatedDevice:
     """Boot one guest in a run folder of its own below build/runs."""
@@ -749,13 +665,15 @@ def _start(
         prepared,
         accel,
         emulator=emulator,
-        run_dir=_run_dir(prepared.kernel.target.policy, layout),
+        run_dir=run_dir_of(prepared.kernel.target.policy, layout),
         cpus=cpus,
         patience=patience,
+        gdb=gdb,
+        arguments=arguments,
     )
 
 
-def _run_dir(name: str, layout: Layout) -> Path:
+def run_dir_of(name: str, layout: Layout) -> Path:
     """A new folder for the files of one guest."""
     runs = layout.build / "runs"
     runs.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness import ui
 from harness.command.commands import Outputs, Selection, emulator_test
+from harness.command.guests import identity, kept_or_new
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.policies import FOLDER, check_name, load_policies
@@ -104,6 +105,9 @@ def try_policy(
         cpus=cpus,
         extra_policy=file,
         explain=True,
+        take_kept=lambda boot, prepared, accel: kept_or_new(
+            boot, identity(prepared, accel, cpus=cpus), layout=layout
+        ),
     )
 
 

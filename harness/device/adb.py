@@ -26,7 +26,7 @@ from harness.errors import HarnessError
 from harness.users import app_uid
 
 if TYPE_CHECKING:  # importing it takes longer than starting a task may
-    from adbutils import AdbClient, AdbDevice
+    from adbutils import AdbDevice
 
 START_SECONDS = 10.0
 # Somebody else may take a port between our look and adb's.
@@ -112,14 +112,6 @@ class AdbServer:
             "adb did not start its server", hint=f"its output is in {self._log.name}"
         )
 
-    def client(self) -> AdbClient:
-        """A client of adbutils for this server."""
-        # adbutils starts a server at the default port where it finds none.
-        os.environ["ADBUTILS_ADB_PATH"] = "false"
-        from adbutils import AdbClient
-
-        return AdbClient(host="127.0.0.1", port=self.port, socket_timeout=STALL_SECONDS)
-
     def close(self) -> None:
         """Stop the server.  May be called twice."""
         process.kill_group(self._process)
@@ -155,12 +147,16 @@ class AdbServer:
 
 
 class AdbLink:
-    """One device, reached through a server."""
+    """One device, reached through the server at a port of 127.0.0.1."""
 
-    def __init__(self, server: AdbServer, serial: str, *, su: Su = su_guest) -> None:
+    def __init__(self, port: int, serial: str, *, su: Su = su_guest) -> None:
+        # adbutils starts a server at the default port where it finds none.
+        os.environ["ADBUTILS_ADB_PATH"] = "false"
+        from adbutils import AdbClient
+
         self.serial = serial
         self._su = su
-        self._client = server.client()
+        self._client = AdbClient(host="127.0.0.1", port=port, socket_timeout=STALL_SECONDS)
 
     def connect(
         self, *, timeout: float = CONNECT_SECONDS, check: Callable[[], None] = lambda: None

@@ -41,6 +41,10 @@ class Device(Protocol):
         """Do apps that are not ours come and go on it?"""
 
     @property
+    def fresh(self) -> bool:
+        """Has nobody used it before?"""
+
+    @property
     def accel(self) -> str:
         """``tcg``, ``kvm`` or ``none`` (real hardware)."""
 
@@ -72,4 +76,10 @@ class Device(Protocol):
         """Raise GuestCrash if the console has shown a crash since boot."""
 
     def close(self) -> None:
-        """Stop the device and leave nothing running.  May be called twice."""
+        """Stop the device, or leave it to others, and nothing of ours running.
+
+        May be called twice.
+        """
+
+    def abandon(self) -> None:
+        """As close(), of a device that is not as it should be."""

@@ -45,7 +45,8 @@ class Guest:
     has shown ``ready`` (None: adb alone tells) within ``patience`` seconds.  ``halted``
     is what the console shows when the guest has switched itself off, for an emulator
     that then stays.  ``su`` makes a command of another user.  Without ``heartbeat``
-    nobody asks the guest whether it lives.
+    nobody asks the guest whether it lives.  At ``gdb_port`` it waits for gdb, and is up
+    when that lets it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Guest:
     serial: str
     run_dir: Path
     patience: float
+    gdb_port: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     ready: str | None = READY
     halted: str | None = None
@@ -65,6 +67,7 @@ class EmulatedDevice:
     """A guest in an emulator (see harness.device.device.Device)."""
 
     shared = False
+    fresh = True
 
     def __init__(self, guest: Guest) -> None:
         self.name = guest.name
@@ -78,6 +81,11 @@ class EmulatedDevice:
         self._closing = threading.Event()
         self._close_lock = threading.Lock()
         self._heart: threading.Thread | None = None
+
+    @property
+    def gdb_port(self) -> int | None:
+        """The port of 127.0.0.1 at which the guest waits for gdb, if it does."""
+        return self._guest.gdb_port
 
     @property
     def adb_server_port(self) -> int:
@@ -96,12 +104,29 @@ class EmulatedDevice:
             guest.argv, log=guest.run_dir / "console.log", env=guest.env, halted=guest.halted
         )
         self._server = AdbServer(guest.run_dir / "adb")
-        self._link = AdbLink(self._server, self.serial, su=guest.su)
+        self._link = AdbLink(self._server.port, self.serial, su=guest.su)
+        if guest.gdb_port is not None:
+            return
         self._await_guest(self._console, self._link)
         self.boot_seconds = time.monotonic() - started
         if guest.heartbeat:
             self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
             self._heart.start()
+
+    def when_up(self, then: Callable[[], None]) -> None:
+        """Do something, in a thread of its own, once a guest that waits for gdb is up."""
+
+        def wait() -> None:
+            assert self._console is not None
+            assert self._link is not None
+            with suppress(HarnessError, OSError):  # the person at the console sees why
+                while not self._console.has_said(READY):
+                    self._console.check()
+                    time.sleep(0.2)
+                self._link.connect(check=self._console.check)
+                then()
+
+        threading.Thread(target=wait, name="when up", daemon=True).start()
 
     def _await_guest(self, console: Console, link: AdbLink) -> None:
         """Return when the guest can be used; raises GuestCrash if that will not be."""
@@ -183,6 +208,10 @@ class EmulatedDevice:
                 self._server.close()
             self._stop_heart()
         atexit.unregister(self.close)
+
+    def abandon(self) -> None:
+        """See Device.abandon()."""
+        self.close()
 
     def __enter__(self) -> EmulatedDevice:
         return self

@@ -31,7 +31,8 @@ class BootRequest:
     default; ``patience`` is how many seconds the boot may take, None what is usual for
     the kernel.  Without ``heartbeat`` nobody asks the guest whether it lives, which a
     measurement needs; with ``icount`` its clock counts instructions, one a
-    nanosecond, on one CPU.
+    nanosecond, on one CPU.  With ``gdb`` it waits for that at a free port.
+    ``arguments`` are more for QEMU.
     """
 
     target: Target
@@ -46,6 +47,8 @@ class BootRequest:
     patience: float | None = None
     heartbeat: bool = True
     icount: bool = False
+    gdb: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 def boot(request: BootRequest) -> EmulatedDevice:
@@ -70,21 +73,25 @@ def boot(request: BootRequest) -> EmulatedDevice:
 
 def _guest(request: BootRequest, *, port: int) -> Guest:
     usual = DEBUG_BOOT_SECONDS if request.target.debug else BOOT_SECONDS
+    gdb_port = free_port() if request.gdb else None
     return Guest(
         name="qemu",
         accel=request.accel,
-        argv=command_line(request, port=port),
+        argv=command_line(request, port=port, gdb_port=gdb_port),
         serial=f"127.0.0.1:{port}",
         run_dir=request.run_dir,
         patience=request.patience or usual,
         heartbeat=request.heartbeat,
+        gdb_port=gdb_port,
     )
 
 
-def command_line(request: BootRequest, *, port: int) -> list[str]:
+def command_line(request: BootRequest, *, port: int, gdb_port: int | None = None) -> list[str]:
     """QEMU's arguments; the guest reaches nothing but what connects to it."""
     board = request.target.board
     forward = f"hostfwd=tcp:127.0.0.1:{port}-:{GUEST_ADB_PORT}"
+    # gdb knows the symbols where they were linked to be.
+    append = (board.append, request.extra_append, "nokaslr" if request.gdb else "")
     return [
         _program(board),
         *board.qemu_args,
@@ -93,9 +100,11 @@ def command_line(request: BootRequest, *, port: int) -> list[str]:
         *("-nographic", "-no-reboot"),
         *("-kernel", str(request.image)),
         *("-initrd", str(request.initramfs)),
-        *("-append", f"{board.append} {request.extra_append}".strip()),
+        *("-append", " ".join(filter(None, append))),
         *("-netdev", f"user,id=net0,restrict=on,{forward}"),
         *board.net_args,
+        *request.arguments,
+        *(("-S", "-gdb", f"tcp:127.0.0.1:{gdb_port}") if gdb_port is not None else ()),
     ]
 
 

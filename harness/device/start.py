@@ -81,12 +81,16 @@ def start(
     emulator: Emulator | None = None,
     cpus: int | None = None,
     patience: float | None = None,
+    gdb: bool = False,
+    arguments: tuple[str, ...] = (),
 ) -> EmulatedDevice:
     """Boot; raises GuestCrash or HarnessError if that fails (see the boot() of each)."""
     target = prepared.kernel.target
     initramfs = prepared.initramfs.path if prepared.initramfs is not None else None
     if emulator is not None:
         _check_cpus(target, cpus)
+        if gdb:
+            raise HarnessError("--gdb is for boards of QEMU's", hint="choose another --board")
         return avd.boot(
             AvdRequest(
                 target=target,
@@ -108,6 +112,8 @@ def start(
             cpus=cpus,
             accel=accel.name,
             patience=patience,
+            gdb=gdb,
+            arguments=arguments,
         )
     )
 

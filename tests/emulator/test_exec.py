@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.command import commands
+from harness.command import guests
 from harness.errors import GuestCrash
 from harness.layout import Layout
 from tests.selected import selection
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.emulator
 
 
 def execute(*argv: str, user: str | None = None, push: list[Path] | None = None) -> int:
-    return commands.execute(
+    return guests.execute(
         selection(),
         argv,
         policy="rss",

@@ -34,6 +34,7 @@ description = "a fake"
 patches = "patches/fake"
 bench = "bench/plan.toml"
 debug-config = "configs/debug.config"
+gdb-config = "configs/gdb.config"
 default-board = "arm-virt"
 
 [line.fake.source]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from adbutils import AdbClient
 
 from harness.device.adb import AdbLink, AdbServer, free_port
 
@@ -77,7 +78,7 @@ def guest(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         assert process.stdout is not None
         assert process.stdout.readline() == b"guest: ready\n"
         server = AdbServer(tmp / "server")
-        AdbLink(server, f"127.0.0.1:{port}").connect()
+        AdbLink(server.port, f"127.0.0.1:{port}").connect()
         yield Guest(process=process, port=port, server=server, tmp=tmp)
     finally:
         if server:
@@ -254,7 +255,7 @@ def test_two_shells_at_once(guest: Guest) -> None:
 
 
 def test_adbutils_speaks_with_it_too(guest: Guest) -> None:
-    device = guest.server.client().device(serial=guest.serial)
+    device = AdbClient(host="127.0.0.1", port=guest.server.port).device(serial=guest.serial)
     assert device.shell2("echo text; exit 3", v2=True).returncode == 3
     assert device.shell("echo text") == "text"
 
@@ -307,7 +308,7 @@ def test_a_background_program_does_not_hold_the_shell(guest: Guest) -> None:
 
 
 def test_many_shells_leave_nothing_behind(guest: Guest) -> None:
-    link = AdbLink(guest.server, guest.serial)
+    link = AdbLink(guest.server.port, guest.serial)
 
     def count() -> tuple[int, int]:
         connections = children(guest.process.pid)
@@ -458,7 +459,7 @@ def test_one_write_is_on_its_way_until_it_is_answered(wire: Wire) -> None:
 def test_two_servers_at_once(guest: Guest) -> None:
     other = AdbServer(guest.tmp / "other")
     try:
-        link = AdbLink(other, guest.serial)
+        link = AdbLink(other.port, guest.serial)
         link.connect()
         assert link.shell(["echo", "other"], timeout=10).stdout == "other\n"
         assert guest.run("shell", "echo first").stdout == b"first\n"

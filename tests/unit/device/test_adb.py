@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from adbutils import AdbClient
 
 from harness.device.adb import AdbLink, AdbServer, free_port
 from harness.errors import HarnessError
@@ -63,7 +64,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
             assert daemon.stdout.readline() == b"guest: ready\n"
             server = AdbServer(folder / "server")
             cleanup.callback(server.close)
-            link = AdbLink(server, f"127.0.0.1:{port}")
+            link = AdbLink(server.port, f"127.0.0.1:{port}")
             link.connect()
             yield Setup(daemon, port, server, link)
     report = (folder / "log").read_text()
@@ -268,7 +269,7 @@ def test_the_link_names_what_it_cannot_move(setup: Setup, big_file: Path, tmp_pa
 
 def test_a_device_that_is_not_there(setup: Setup) -> None:
     with pytest.raises(HarnessError, match=r"cannot connect to 127\.0\.0\.1"):
-        AdbLink(setup.server, f"127.0.0.1:{free_port()}").connect(timeout=1)
+        AdbLink(setup.server.port, f"127.0.0.1:{free_port()}").connect(timeout=1)
 
 
 def test_the_link_stops_trying_where_there_is_no_use(setup: Setup) -> None:
@@ -277,7 +278,7 @@ def test_the_link_stops_trying_where_there_is_no_use(setup: Setup) -> None:
 
     started = time.monotonic()
     with pytest.raises(HarnessError, match="has crashed"):
-        AdbLink(setup.server, f"127.0.0.1:{free_port()}").connect(timeout=60, check=check)
+        AdbLink(setup.server.port, f"127.0.0.1:{free_port()}").connect(timeout=60, check=check)
     assert time.monotonic() - started < 5
 
 
@@ -307,7 +308,7 @@ def test_a_transfer_that_stands_still_is_given_up(
     setup: Setup, big_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("harness.device.adb.STALL_SECONDS", 1.0)
-    link = AdbLink(setup.server, setup.link.serial)
+    link = AdbLink(setup.server.port, setup.link.serial)
     with hanging(setup):
         with pytest.raises(HarnessError, match=r"cannot push .*: nothing has moved for 1 s"):
             link.push(big_file, str(tmp_path / "there"), mode=0o644)
@@ -320,7 +321,7 @@ def test_the_server_takes_nothing_by_itself(setup: Setup, tmp_path: Path) -> Non
     binary = os.readlink(f"/proc/{setup.daemon.pid}/exe")
     with emulator(binary), closing(AdbServer(tmp_path)) as server:
         time.sleep(1)
-        assert server.client().list() == []
+        assert AdbClient(host="127.0.0.1", port=server.port).list() == []
 
 
 @contextmanager
@@ -352,7 +353,7 @@ def test_a_port_that_was_just_taken_is_replaced(
         server = AdbServer(tmp_path)
         try:
             assert not ports
-            assert server.client().device_list() == []
+            assert AdbClient(host="127.0.0.1", port=server.port).device_list() == []
         finally:
             server.close()
 

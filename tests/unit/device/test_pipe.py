@@ -39,7 +39,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbLink]:
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == b"guest: ready\n"
         server = stack.enter_context(closing(AdbServer(folder / "server")))
-        connected = AdbLink(server, f"127.0.0.1:{port}")
+        connected = AdbLink(server.port, f"127.0.0.1:{port}")
         connected.connect()
         yield connected
 

@@ -149,6 +149,12 @@ def test_the_command_line_listens_on_loopback_only() -> None:
     assert line[line.index("-smp") :][:2] == ["-smp", "2"]
 
 
+def test_a_guest_for_gdb_waits_on_loopback_where_the_symbols_are() -> None:
+    line = qemu.command_line(request(Path("/x"), gdb=True), port=4711, gdb_port=4712)
+    assert line[line.index("-S") :] == ["-S", "-gdb", "tcp:127.0.0.1:4712"]
+    assert "nokaslr" in line[line.index("-append") + 1].split()
+
+
 def test_a_guest_that_dies_later_is_a_crash_at_once(machine: Path) -> None:
     with qemu.boot(request(machine)) as device:
         started = time.monotonic()
