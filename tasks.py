@@ -16,7 +16,7 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness.command import commands, guests, own_policy, streams
+from harness.command import commands, guests, own_policy, patching, streams
 from harness.command.cli import (
     caller_file,
     caller_path,
@@ -37,6 +37,7 @@ from harness.command.options import (
     helps,
     selecting,
 )
+from harness.errors import HarnessError
 from harness.layout import Layout
 
 streams.prepare()
@@ -79,19 +80,41 @@ def fetch(
         **helps(KERNEL),
         "check": "only check that the series applies, no fuzz, no offset (default: apply)",
         "force": "drop edits made by hand, after saving copies (default: keep them)",
+        "export": "write the edits made by hand as a patch to this file (default: do not)",
+        "subject": "the first line of that patch (default: mm: change the killers)",
+        "git": "make a git repository of the source and the series here (default: do not)",
+        "from_git": "write the commits of such a repository back to patches/ (default: do not)",
     }
 )
 @guarded
 @selecting(KERNEL)
-def patch(_c: Context, selection: Selection, check: bool = False, force: bool = False) -> None:
-    """Apply the patch series to a copy of the source."""
-    commands.apply_patches(
-        selection.kernel,
-        source=selection.source,
-        check=check,
-        force=force,
-        layout=Layout.default(),
-    )
+def patch(
+    _c: Context,
+    selection: Selection,
+    check: bool = False,
+    force: bool = False,
+    export: str | None = None,
+    subject: str = "mm: change the killers",
+    git: str | None = None,
+    from_git: str | None = None,
+) -> None:
+    """Apply the patch series to a copy of the source; or make patches, or a git repository."""
+    layout = Layout.default()
+    if sum(map(bool, (check, force, export, git, from_git))) > 1:
+        raise HarnessError(
+            "patch does one thing at a time",
+            hint="give one of --check, --force, --export, --git, --from-git",
+        )
+    if export is not None:
+        patching.export(selection, caller_file(export), subject=subject, layout=layout)
+    elif git is not None:
+        patching.to_git(selection, caller_file(git), layout=layout)
+    elif from_git is not None:
+        patching.from_git(selection, caller_file(from_git), layout=layout)
+    elif check:
+        patching.check(selection, layout=layout)
+    else:
+        patching.apply_patches(selection, force=force, layout=layout)
 
 
 @task(

@@ -28,7 +28,7 @@ from harness.bench.guest import Boot
 from harness.bench.measure import measure
 from harness.bench.plan import Plan, load_plan
 from harness.bench.plot import plot
-from harness.build import compiler, pipeline
+from harness.build import pipeline
 from harness.build.build import KernelBuild
 from harness.build.ndk import Ndk, abi_of
 from harness.build.pipeline import Prepared, PrepareRequest
@@ -60,7 +60,6 @@ from harness.show.report import (
     write_text,
 )
 from harness.source import patch, sdk
-from harness.source.patch import PatchRequest
 from harness.ui import Stage
 
 # What `./run stress` runs, each for the same time.  Four CPUs even on a smaller machine.
@@ -206,27 +205,6 @@ def fetch_sdk(names: Sequence[str], *, accept_licence: bool, layout: Layout) -> 
         for package in packages:
             with ui.stage(package.name) as stage:
                 stage.note(str(sdk.install(package, layout=layout, stage=stage)))
-
-
-def apply_patches(
-    line_name: str | None, *, source: str | None, check: bool, force: bool, layout: Layout
-) -> None:
-    """Apply the series, or with ``check`` only find out whether it applies exactly."""
-    line = load_kernels(layout).line(line_name)
-    fetched = pipeline.fetch_source(line, source, layout=layout)
-    with pipeline.exclusive(layout):
-        if not check:
-            compat = compiler.needs_compat(line, line.boards[line.default_board])
-            tree = pipeline.patch_source(line, fetched, layout=layout, force=force, compat=compat)
-            for text in (*tree.offsets, *(f"edited by hand: {name}" for name in tree.edits)):
-                ui.say(f"  {text}")
-            ui.console.print(str(tree.path), soft_wrap=True)
-            return
-        with ui.stage("check") as stage:
-            series = patch.check(
-                PatchRequest(line=line, source=fetched, compat=True), layout=layout, stage=stage
-            )
-            stage.note(f"{len(series)} patches apply to {fetched.version}: no fuzz, no offset")
 
 
 def build(selection: Selection, *, policies: Sequence[str], every: bool, layout: Layout) -> None:

@@ -73,16 +73,22 @@ def _checkpatch(
 ) -> Iterator[Linter]:
     if kernel_tree is None:
         return
-    script = kernel_tree / "scripts" / "checkpatch.pl"
-    common = ("perl", str(script), f"--root={kernel_tree}", *CHECKPATCH)
-    # checkpatch leaves a cache file where it runs.
-    yield Linter(
-        name="checkpatch", argv=(*common, *(str(path) for path in patches)), cwd=kernel_tree
-    )
+    yield checkpatch(kernel_tree, patches)
     sources = sorted(layout.root.glob("modules/*/*.c"))
     if sources:
-        argv = (*common, "--file", *(str(path) for path in sources))
+        argv = (*_checkpatch_of(kernel_tree), "--file", *(str(path) for path in sources))
         yield Linter(name="modules", argv=argv, cwd=kernel_tree)
+
+
+def checkpatch(kernel_tree: Path, patches: Sequence[Path]) -> Linter:
+    """The kernel's own check of patches; it leaves a cache file where it runs."""
+    argv = (*_checkpatch_of(kernel_tree), *(str(path) for path in patches))
+    return Linter(name="checkpatch", argv=argv, cwd=kernel_tree)
+
+
+def _checkpatch_of(kernel_tree: Path) -> tuple[str, ...]:
+    script = kernel_tree / "scripts" / "checkpatch.pl"
+    return ("perl", str(script), f"--root={kernel_tree}", *CHECKPATCH)
 
 
 def _existing(root: Path, names: Sequence[str]) -> Iterator[str]:

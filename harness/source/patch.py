@@ -42,6 +42,10 @@ TAR_SOME = (
 PRUNE_OBJECTS = ("-path", "./out-*", "-prune", "-o", "-name", ".git", "-prune")
 
 
+# A file before and after; None where there is none.
+Contents = tuple[bytes | None, bytes | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PatchRequest:
     """The source and the line whose series goes on it; ``force`` drops edits, saving them.
@@ -125,6 +129,29 @@ def check(request: PatchRequest, *, layout: Layout, stage: Stage) -> tuple[Patch
     _unpack(request, work, stage=stage)
     _apply_series(series, request.source, work, strict=True)
     return series
+
+
+def edited(request: PatchRequest, *, layout: Layout, stage: Stage) -> dict[str, Contents]:
+    """The files that were edited by hand: what the series gives, and what is there."""
+    tree = apply(request, layout=layout, stage=stage)
+    stage.update("comparing with the series")
+    result = _apply_series(request.series, request.source, tree.work, strict=False)
+    _keep_pristine(tree.edits, request.source, tree.work)
+    return {
+        name: (
+            result.files.get(name, _content(tree.work / "orig" / name)),
+            _content(tree.path / name),
+        )
+        for name in tree.edits
+    }
+
+
+def unpack(source: Source, folder: Path, *, stage: Stage) -> None:
+    """Put the source as it came into an empty folder."""
+    if source.kind == "tree":
+        _copy_all(source.path, folder, _tree_states(source.path), stage=stage)
+    else:
+        _extract(source, folder, stage=stage)
 
 
 def read_series(folder: Path) -> tuple[Patch, ...]:
