@@ -219,6 +219,8 @@ def adb_shell(_c: Context, selection: Selection, policy: str | None = None) -> N
         "policy": "policies with commas (default: all)",
         "scenario": "scenarios with commas, shell patterns allowed (default: all)",
         "junit": "write the results as JUnit XML to this file (default: not written)",
+        "record": "write what was seen of each case to this folder, for judge (default: not"
+        " written)",
         "jobs": "guests side by side (default: 2)",
         "seconds": "how long random scenarios go on (default: what each says, 10 to 20)",
         "seed": "what random scenarios begin with (default: 1)",
@@ -234,6 +236,7 @@ def emulator_test(
     results: str | None = None,
     junit: str | None = None,
     report: str | None = None,
+    record: str | None = None,
     jobs: int = 2,
     cpus: int = 0,
     seconds: int = 0,
@@ -244,7 +247,7 @@ def emulator_test(
         selection,
         policies=_names(policy),
         scenarios=_names(scenario),
-        outputs=_outputs(results, junit, report, without_choice=sys.argv[1:]),
+        outputs=_outputs(results, junit, report, record, without_choice=sys.argv[1:]),
         jobs=jobs,
         cpus=cpus or None,
         layout=Layout.default(),
@@ -303,6 +306,18 @@ def report(_c: Context, file: str, output: str | None = None) -> None:
 
 
 @task(
+    positional=["folder"],
+    help={"folder": "what emulator-test has recorded (default: none)"},
+)
+@guarded
+def judge(_c: Context, folder: str) -> None:
+    """Judge again what was recorded, by the scenarios as they are now; boots nothing."""
+    finish(
+        commands.judge(caller_file(folder), command="./run emulator-test", layout=Layout.default())
+    )
+
+
+@task(
     positional=["before", "after"],
     help={
         "before": "results, or the bench.json of a bench (default: none)",
@@ -342,7 +357,7 @@ def stress(_c: Context, selection: Selection, minutes: int = 1, seed: int = 1) -
         selection,
         minutes=minutes,
         seed=seed,
-        outputs=_outputs(None, None, None, without_choice=again),
+        outputs=_outputs(without_choice=again),
         layout=Layout.default(),
     )
     finish(code)
@@ -405,12 +420,18 @@ def clean(_c: Context, cache: bool = False) -> None:
 
 
 def _outputs(
-    results: str | None, junit: str | None, report: str | None, *, without_choice: list[str]
+    results: str | None = None,
+    junit: str | None = None,
+    report: str | None = None,
+    record: str | None = None,
+    *,
+    without_choice: list[str],
 ) -> Outputs:
     return Outputs(
         results=_path(results),
         junit=_path(junit),
         report=_path(report),
+        record=_path(record),
         reproduce=shlex.join(["./run", *sys.argv[1:]]),
         command=_without_choice(without_choice),
     )
@@ -434,6 +455,7 @@ def _without_choice(argv: list[str]) -> str:
         "--results",
         "--junit",
         "--report",
+        "--record",
         "--seconds",
         "--seed",
         "--minutes",

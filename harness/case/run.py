@@ -35,7 +35,9 @@ from harness.kmsg import KillEvent
 class CaseResult:
     """What became of one case; ``detail`` and ``log_lines`` explain a failure.
 
-    ``candidates``, ``samples`` and ``log``, all of the kernel's, are what a report shows.
+    ``candidates``, ``samples`` and ``log``, all of the kernel's, are what a report shows;
+    ``console`` is the file with all that the guest's console has shown, and
+    ``observation`` what was judged.
     """
 
     case: Case
@@ -47,6 +49,8 @@ class CaseResult:
     candidates: tuple[Candidate, ...] = ()
     samples: Samples = field(default_factory=Samples)
     log: tuple[str, ...] = ()
+    console: str = ""
+    observation: Observation | None = None
 
 
 class KernelRunner:
@@ -57,6 +61,7 @@ class KernelRunner:
         self._programs = programs
         self._guest: Guest | None = None
         self._broken = ""
+        self._console = ""
         self._closed = threading.Event()
 
     def run_case(self, case: Case) -> CaseResult:
@@ -78,16 +83,17 @@ class KernelRunner:
                 raise
             result = _error(case, error)
         else:
-            result = _judged(case, observation)
+            result = judged(case, observation)
         if result.status is not Status.PASSED:
             self._drop_guest(spoiled=True)
-        return replace(result, seconds=time.monotonic() - begin)
+        return replace(result, seconds=time.monotonic() - begin, console=self._console)
 
     def _booted(self, case: Case) -> Guest:
         if case.scenario.compiled_in and self._guest is not None and not self._guest.as_booted:
             self._drop_guest()
         if self._guest is None:
             device = self._boot(case)
+            self._console = device.console
             try:
                 self._guest = Guest(device, self._kernel, self._programs)
             except BaseException:
@@ -128,7 +134,8 @@ def _error(case: Case, error: HarnessError) -> CaseResult:
     return CaseResult(case, Status.ERROR, 0.0, detail=(str(error),), log_lines=error.details)
 
 
-def _judged(case: Case, observation: Observation) -> CaseResult:
+def judged(case: Case, observation: Observation) -> CaseResult:
+    """The verdict on what was seen, as a result."""
     verdict = judge(case, observation)
     detail = [
         line
@@ -139,12 +146,13 @@ def _judged(case: Case, observation: Observation) -> CaseResult:
         case,
         verdict.status,
         0.0,
-        verdict.kills,
-        tuple(detail),
-        verdict.log_lines,
-        observation.candidates,
-        observation.samples,
-        observation.log.lines,
+        kills=verdict.kills,
+        detail=tuple(detail),
+        log_lines=verdict.log_lines,
+        candidates=observation.candidates,
+        samples=observation.samples,
+        log=observation.log.lines,
+        observation=observation,
     )
 
 

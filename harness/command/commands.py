@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from harness import process, ui
+from harness import process, stamp, ui
 from harness.bench import show
 from harness.bench.figures import Figure, figures, most_apart
 from harness.bench.found import Measurements
@@ -33,6 +33,7 @@ from harness.build.build import KernelBuild
 from harness.build.ndk import Ndk, abi_of
 from harness.build.pipeline import Prepared, PrepareRequest
 from harness.cache import LOCK, changing
+from harness.case import record
 from harness.case.guest import COMMAND_TIMEOUT_S, GUEST_DIR, POLICY_FILE, GuestKernel
 from harness.case.load import load_scenarios
 from harness.case.run import exit_code, run_cases
@@ -50,7 +51,7 @@ from harness.kernels import Kernels, KernelVariant, Target, TestedKernel, load_k
 from harness.layout import Layout
 from harness.policies import Policy, load_policies
 from harness.show.compare import compare as compare_files
-from harness.show.page import read_results, write_page
+from harness.show.page import write_page
 from harness.show.report import (
     Report,
     RunInfo,
@@ -59,6 +60,7 @@ from harness.show.report import (
     write_results,
     write_text,
 )
+from harness.show.results import read_results
 from harness.source import patch, sdk
 from harness.ui import Stage
 
@@ -178,6 +180,7 @@ class Outputs:
     reproduce: str
     command: str
     report: Path | None = None
+    record: Path | None = None
 
 
 def fetch(selection: Selection, *, update: bool, layout: Layout) -> None:
@@ -449,6 +452,8 @@ def emulator_test(
     with Report(ui.console, command=outputs.command, explain=explain) as report, closing(results):
         for result in results:
             report.add(result)
+            if outputs.record is not None:
+                record.write(outputs.record, result)
     info = _run_info(first, accel, outputs)
     if outputs.results is not None:
         write_results(outputs.results, info, report.results)
@@ -465,6 +470,15 @@ def make_page(results: Path, output: Path | None) -> None:
     page = output or results.with_suffix(".html")
     write_page(page, read_results(results))
     ui.console.print(str(page), soft_wrap=True)
+
+
+def judge(folder: Path, *, command: str, layout: Layout) -> int:
+    """Judge again what `emulator-test --record` has written, by the scenarios as they are."""
+    results = record.judge_again(folder, load_scenarios(layout), load_policies(layout))
+    with Report(ui.console, command=command) as report:
+        for result in results:
+            report.add(result)
+    return int(exit_code(results))
 
 
 def compare(before: Path, after: Path) -> int:
@@ -598,7 +612,17 @@ def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
         accel_why=accel.why,
         reproduce=outputs.reproduce,
         command=outputs.command,
+        sha256={path.name: stamp.hash_file(path) for path in _files_of(prepared)},
     )
+
+
+def _files_of(prepared: Prepared) -> Iterator[Path]:
+    """What is booted, loaded and pushed."""
+    yield prepared.kernel.image
+    yield from prepared.kernel.modules
+    yield from prepared.programs.files.values()
+    if prepared.initramfs is not None:
+        yield prepared.initramfs.path
 
 
 def prepare_one(

@@ -41,6 +41,10 @@ class Device(Protocol):
         """Do apps that are not ours come and go on it?"""
 
     @property
+    def console(self) -> str:
+        """The file with all that its console has shown; empty if there is none."""
+
+    @property
     def fresh(self) -> bool:
         """Has nobody used it before?"""
 

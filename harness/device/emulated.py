@@ -83,6 +83,11 @@ class EmulatedDevice:
         self._heart: threading.Thread | None = None
 
     @property
+    def console(self) -> str:
+        """See Device.console."""
+        return str(self._guest.run_dir / "console.log")
+
+    @property
     def gdb_port(self) -> int | None:
         """The port of 127.0.0.1 at which the guest waits for gdb, if it does."""
         return self._guest.gdb_port

@@ -52,6 +52,7 @@ class KeptGuest(msgspec.Struct, frozen=True, kw_only=True):
     serial: str
     adb_server: int
     accel: str
+    console: str
     boot: int
     crash: str = ""
     details: tuple[str, ...] = ()
@@ -103,6 +104,7 @@ class Keeper:
             serial=device.serial,
             adb_server=device.adb_server_port,
             accel=device.accel,
+            console=device.console,
             boot=count,
         )
         self._say(guest)
@@ -134,6 +136,7 @@ class KeptDevice:
         self.name = guest.device
         self.serial = guest.serial
         self.accel = guest.accel
+        self.console = guest.console
         self.boot = guest.boot
         self.adb_server_port = guest.adb_server
         self._folder = folder

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
 from harness.kmsg import KillEvent, parse
 from harness.show.report import write_text
 
@@ -32,21 +30,6 @@ LOG_LINES = 400
 # In the SVG this stands for the page's own colour of text, which depends on its scheme.
 INK = "#010203"
 LIMIT, KILL = "#d62728", "#d62728"
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """A file that --results has written; HarnessError if it is none."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise HarnessError(f"{path} is no JSON: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("cases"), list):
-        raise HarnessError(
-            f"{path} holds no results", hint="give a file that --results has written"
-        )
-    return data
 
 
 def write_page(path: Path, data: Mapping[str, Any]) -> None:

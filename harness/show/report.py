@@ -3,22 +3,22 @@
 
 Three readers: a person at a terminal, who wants to see progress and the command
 that reproduces a failure; a person reading a CI log, where nothing can be drawn
-over; and programs, which get JSON (schema 1) and JUnit XML.
+over; and programs, which get JSON (harness/show/results.py) and JUnit XML.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -31,8 +31,7 @@ from harness.case.scenario import Case
 from harness.errors import HarnessError
 from harness.kmsg import KillEvent
 from harness.show.ranking import tables
-
-SCHEMA = 1
+from harness.show.results import SCHEMA, CaseRecord, Kill, Ranked, Results, Sampled
 
 _STYLE = {
     Status.PASSED: "green",
@@ -51,6 +50,7 @@ class RunInfo:
 
     ``command`` is the command line without scenario and policy, for example
     ``./run emulator-test --kernel=linux-6.1``; ``reproduce`` is the whole one.
+    ``sha256`` is that of each file that was booted or pushed, by name.
     """
 
     kernel: str
@@ -62,6 +62,7 @@ class RunInfo:
     accel_why: str
     reproduce: str
     command: str = "./run emulator-test"
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def reproduce_command(case: Case, *, command: str = "./run emulator-test") -> str:
@@ -208,77 +209,79 @@ def _size(size: int) -> str:
 
 def results_json(info: RunInfo, results: Sequence[CaseResult]) -> str:
     """The results in the format of ``--results``."""
-    return json.dumps(results_data(info, results), indent=2, ensure_ascii=False) + "\n"
+    encoded = msgspec.json.encode(_results(info, results))
+    return msgspec.json.format(encoded, indent=2).decode() + "\n"
 
 
 def results_data(info: RunInfo, results: Sequence[CaseResult]) -> dict[str, Any]:
-    """The results as docs/results.md describes them."""
-    return {
-        "schema": SCHEMA,
-        "kernel": info.kernel,
-        "release": info.release,
-        "arch": info.arch,
-        "board": info.board,
-        "device": info.device,
-        "accel": info.accel,
-        "accel_why": info.accel_why,
-        "reproduce": info.reproduce,
-        "cases": [_case_json(result, info.command) for result in results],
-    }
+    """The same as a page is made of it."""
+    data: dict[str, Any] = msgspec.json.decode(results_json(info, results))
+    return data
 
 
-def _case_json(result: CaseResult, command: str) -> dict[str, Any]:
-    """A case; with evidence also the kernel's log and who had how much when."""
-    data: dict[str, Any] = {
-        "id": result.case.id,
-        "name": result.case.scenario.name,
-        "summary": result.case.scenario.summary,
-        "policy": result.case.policy,
-        "trigger": result.case.scenario.trigger.value,
-        "status": result.status.value,
-        "seconds": round(result.seconds, 3),
-        "kills": [_kill_json(kill) for kill in result.kills],
-        "rankings": [
-            [_candidate_json(one) for one in walk.rows] for walk in rankings(result.candidates)
-        ],
-        "detail": "\n".join(result.detail),
-        "field": result.case.policies[result.case.policy].field,
-        "seed": result.case.seed,
-        "reproduce": reproduce_command(result.case, command=command),
-        "log": [_printable(line) for line in result.log or result.log_lines],
-    }
+def _results(info: RunInfo, results: Sequence[CaseResult]) -> Results:
+    return Results(
+        schema=SCHEMA,
+        kernel=info.kernel,
+        release=info.release,
+        arch=info.arch,
+        board=info.board,
+        device=info.device,
+        accel=info.accel,
+        accel_why=info.accel_why,
+        reproduce=info.reproduce,
+        sha256=info.sha256,
+        cases=tuple(_record(result, info.command) for result in results),
+    )
+
+
+def _record(result: CaseResult, command: str) -> CaseRecord:
+    """A case; with evidence also who had how much when."""
+    case = result.case
+    samples = None
     if result.samples.processes:
-        data["samples"] = {
-            "limits": [list(astuple(one)) for one in result.samples.limits],
-            "processes": [list(astuple(one)) for one in result.samples.processes],
-        }
-    return data
+        samples = Sampled(
+            limits=tuple(astuple(one) for one in result.samples.limits),
+            processes=tuple(astuple(one) for one in result.samples.processes),
+        )
+    return CaseRecord(
+        id=case.id,
+        name=case.scenario.name,
+        summary=case.scenario.summary,
+        policy=case.policy,
+        kernel=case.kernel,
+        trigger=case.scenario.trigger.value,
+        seed=case.seed,
+        status=result.status.value,
+        seconds=round(result.seconds, 3),
+        kills=tuple(_kill(kill) for kill in result.kills),
+        field=case.policies[case.policy].field,
+        rankings=tuple(
+            tuple(_ranked(one) for one in walk.rows) for walk in rankings(result.candidates)
+        ),
+        detail="\n".join(result.detail),
+        log=tuple(_printable(line) for line in result.log or result.log_lines),
+        console=result.console,
+        reproduce=reproduce_command(case, command=command),
+        samples=samples,
+    )
 
 
-def _candidate_json(one: Candidate) -> dict[str, Any]:
-    """A process that the kernel looked at before a kill; ``rss`` in bytes."""
-    return {
-        "pid": one.pid,
-        "comm": one.comm,
-        "uid": one.uid,
-        "rss": one.rss,
-        "score": one.score,
-        "fate": one.fate,
-    }
+def _ranked(one: Candidate) -> Ranked:
+    return Ranked(
+        pid=one.pid, comm=one.comm, uid=one.uid, rss=one.rss, score=one.score, fate=one.fate
+    )
 
 
-def _kill_json(kill: KillEvent) -> dict[str, int]:
-    """The numbers of a kill line; a score is called what the line calls it."""
-    data = {
-        "uid": kill.uid,
-        "user_rss": kill.user_rss,
-        "mm_max": kill.mm_max,
-        "pid": kill.pid,
-        "process_rss": kill.process_rss,
-    }
-    if kill.field is not None and kill.score is not None:
-        data[kill.field] = kill.score
-    return data
+def _kill(kill: KillEvent) -> Kill:
+    return Kill(
+        uid=kill.uid,
+        user_rss=kill.user_rss,
+        mm_max=kill.mm_max,
+        pid=kill.pid,
+        process_rss=kill.process_rss,
+        score=kill.score if kill.field is not None else None,
+    )
 
 
 def junit_xml(info: RunInfo, results: Sequence[CaseResult]) -> str:

@@ -29,6 +29,7 @@ TASKS = (
     "emulator-test",
     "exec",
     "fetch",
+    "judge",
     "new-policy",
     "patch",
     "report",

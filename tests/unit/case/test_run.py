@@ -51,6 +51,7 @@ class FakeDevice:
     name: str = "fake"
     serial: str = "fake:1"
     accel: str = "none"
+    console: str = "console.log"
     shared: bool = False
     fresh: bool = True
 

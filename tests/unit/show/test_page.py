@@ -14,7 +14,8 @@ import pytest
 
 from harness.case.samples import parse_samples
 from harness.errors import HarnessError
-from harness.show.page import read_results, write_page
+from harness.show.page import write_page
+from harness.show.results import read_results
 
 LOG = [
     "[    2.400000] uid=10070,mm_max=32000000",
@@ -36,7 +37,7 @@ def results(**case: Any) -> dict[str, Any]:
         for pid in range(80, 96)
     ]
     return {
-        "schema": 1,
+        "schema": 2,
         "kernel": "linux-6.1",
         "release": "6.1.192-mmlimits",
         "board": "arm-virt",
@@ -45,15 +46,29 @@ def results(**case: Any) -> dict[str, Any]:
         "accel": "tcg",
         "accel_why": "as asked",
         "reproduce": "./run emulator-test --policy=youngest",
+        "sha256": {},
         "cases": [
             {
                 "id": "choice-youngest",
                 "name": "choice",
+                "summary": "who is killed has the highest score",
                 "policy": "youngest",
+                "kernel": "rss",
+                "seed": 1,
+                "console": "",
                 "trigger": "kernel",
                 "status": "failed",
                 "seconds": 2.5,
-                "kills": [{"uid": 10070, "pid": 91}],
+                "kills": [
+                    {
+                        "uid": 10070,
+                        "user_rss": 33_000_000,
+                        "mm_max": 32_000_000,
+                        "pid": 91,
+                        "process_rss": 2_300_000,
+                        "score": 2714,
+                    }
+                ],
                 "detail": "expected: nobody is killed\nseen:     young was killed",
                 "field": "start_time",
                 "reproduce": "./run emulator-test --policy=youngest --scenario=choice",

@@ -127,7 +127,7 @@ def test_many_victims_are_counted() -> None:
     assert victims_text([kill(n) for n in range(5)]).endswith("2 (97.3 MB), … 5 in all")
 
 
-def test_json_is_schema_1() -> None:
+def test_json_is_schema_2() -> None:
     data = json.loads(results_json(INFO, [PASSED, FAILED]))
     assert list(data) == [
         "schema",
@@ -139,14 +139,16 @@ def test_json_is_schema_1() -> None:
         "accel",
         "accel_why",
         "reproduce",
+        "sha256",
         "cases",
     ]
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["cases"][0] == {
         "id": "kernel-runtime-runtime",
         "name": "kernel-runtime",
         "summary": BY_NAME["kernel-runtime"].summary,
         "policy": "runtime",
+        "kernel": "runtime",
         "trigger": "kernel",
         "status": "passed",
         "seconds": 2.5,
@@ -157,7 +159,7 @@ def test_json_is_schema_1() -> None:
                 "mm_max": 100000000,
                 "pid": 94,
                 "process_rss": 97325056,
-                "total_run_time": 412,
+                "score": 412,
             }
         ],
         "rankings": [],
@@ -166,8 +168,10 @@ def test_json_is_schema_1() -> None:
         "seed": 1,
         "reproduce": "./run emulator-test --policy=runtime --scenario=kernel-runtime",
         "log": [],
+        "console": "",
+        "samples": None,
     }
-    assert "badness" not in data["cases"][1]["kills"][0]
+    assert data["cases"][1]["kills"][0]["score"] is None
     assert data["cases"][1]["detail"].startswith("expected: killed")
 
 
