@@ -16,7 +16,7 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness.command import commands, guests, own_policy, patching, streams
+from harness.command import commands, guests, own_policy, patching, streams, watching
 from harness.command.cli import (
     caller_file,
     caller_path,
@@ -303,6 +303,13 @@ def try_(
 def report(_c: Context, file: str, output: str | None = None) -> None:
     """Make the page of results that were written before."""
     commands.make_page(caller_file(file), _path(output))
+
+
+@task(help={"seconds": "how long (default: until Ctrl-C)"})
+@guarded
+def watch(_c: Context, seconds: int = 0) -> None:
+    """Show who has how much of its limit, and kills as they come, in the guest that is kept."""
+    finish(watching.watch_kept(seconds=seconds or None, layout=Layout.default()))
 
 
 @task(

@@ -28,3 +28,10 @@ def app_uid(name: str) -> int | None:
 def app_uids(text: str) -> frozenset[int]:
     """The uids of all users named u0_aN that are mentioned anywhere in the text."""
     return frozenset(APP_UIDS.start + int(number) for number in _APP.findall(text))
+
+
+def user_name(uid: int) -> str:
+    """What people call a user: u0_aN, a system user's name, or the uid itself."""
+    if uid in APP_UIDS:
+        return app_name(uid - APP_UIDS.start)
+    return next((name for name, number in SYSTEM_USERS if number == uid), str(uid))

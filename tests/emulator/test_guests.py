@@ -111,3 +111,16 @@ def test_a_crash_is_told_and_the_next_finds_a_fresh_one(guest: Path) -> None:
 def test_build_is_not_removed_beneath_it(guest: Path) -> None:
     assert typed("clean").returncode == 2
     assert LAYOUT.build.is_dir()
+
+
+def test_kills_are_seen_as_they_come(guest: Path) -> None:
+    command = [str(LAYOUT.root / ".venv/bin/invoke"), "watch", "--seconds=6"]
+    with subprocess.Popen(command, cwd=LAYOUT.root, stdout=subprocess.PIPE, text=True) as watch:
+        greedy = "mmlimit set u0_a70 30M && exec tail -c 60000000 /dev/zero"
+        killed = run("exec", "--kept", "--user=u0_a70", "--", "sh", "-c", greedy)
+        output, _ = watch.communicate()
+    assert killed.returncode == 137
+    assert "killed by its user's limit" in killed.stderr
+    assert watch.returncode == 0
+    (line,) = [line for line in output.splitlines() if "of 31.5 MB: process" in line]
+    assert "u0_a70 had" in line

@@ -36,6 +36,7 @@ TASKS = (
     "stress",
     "test",
     "try",
+    "watch",
 )
 
 
