@@ -83,6 +83,7 @@ def fetch(
         "export": "write the edits made by hand as a patch to this file (default: do not)",
         "subject": "the first line of that patch (default: mm: change the killers)",
         "git": "make a git repository of the source and the series here (default: do not)",
+        "track": "make the tree that is built a git repository, for git diff (default: do not)",
         "from_git": "write the commits of such a repository back to patches/ (default: do not)",
     }
 )
@@ -95,18 +96,21 @@ def patch(
     force: bool = False,
     export: str | None = None,
     subject: str = "mm: change the killers",
+    track: bool = False,
     git: str | None = None,
     from_git: str | None = None,
 ) -> None:
     """Apply the patch series to a copy of the source; or make patches, or a git repository."""
     layout = Layout.default()
-    if sum(map(bool, (check, force, export, git, from_git))) > 1:
+    if sum(map(bool, (check, force, export, track, git, from_git))) > 1:
         raise HarnessError(
             "patch does one thing at a time",
-            hint="give one of --check, --force, --export, --git, --from-git",
+            hint="give one of --check, --force, --export, --track, --git, --from-git",
         )
     if export is not None:
         patching.export(selection, caller_file(export), subject=subject, layout=layout)
+    elif track:
+        patching.track(selection, layout=layout)
     elif git is not None:
         patching.to_git(selection, caller_file(git), layout=layout)
     elif from_git is not None:

@@ -93,6 +93,7 @@ class _Spawn(_Step, frozen=True, kw_only=True, tag="spawn"):
     user: str
     bytes: Number
     count: Annotated[int, Meta(ge=1)] | None = None
+    child: Annotated[int, Meta(ge=1)] | None = None
     burn_ms: Number | None = field(default=None, name="burn_ms")
     adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
     kind: Literal["plain", "leader-exit", "shared-vm"] | None = None

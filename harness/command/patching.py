@@ -30,6 +30,9 @@ def apply_patches(selection: Selection, *, force: bool, layout: Layout) -> None:
         tree = pipeline.patch_source(
             line, fetched, layout=layout, force=force, compat=_needs_compat(line)
         )
+        request = PatchRequest(line=line, source=fetched, compat=_needs_compat(line))
+        if series.is_outdated(request, tree.path):
+            ui.say(f"  git in {tree.path} has the commits of another series: ./run patch --track")
         for text in (*tree.offsets, *(f"edited by hand: {name}" for name in tree.edits)):
             ui.say(f"  {text}")
         ui.console.print(str(tree.path), soft_wrap=True)
@@ -54,6 +57,19 @@ def export(selection: Selection, out: Path, *, subject: str, layout: Layout) -> 
         series.export_edits(edits, out, subject=subject)
         stage.note(f"{len(edits)} file(s)")
     ui.console.print(str(out), soft_wrap=True)
+
+
+def track(selection: Selection, *, layout: Layout) -> None:
+    """Make the tree that is built a git repository."""
+    line, fetched = _fetched(selection, layout=layout)
+    compat = _needs_compat(line)
+    with pipeline.exclusive(layout):
+        tree = pipeline.patch_source(line, fetched, layout=layout, compat=compat)
+        request = PatchRequest(line=line, source=fetched, compat=compat)
+        with ui.stage("git") as stage:
+            series.track(request, tree.path, layout=layout, stage=stage)
+            stage.note(f"git -C {tree.path} diff")
+    ui.console.print(str(tree.path), soft_wrap=True)
 
 
 def to_git(selection: Selection, folder: Path, *, layout: Layout) -> None:

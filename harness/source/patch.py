@@ -114,7 +114,7 @@ def apply(request: PatchRequest, *, layout: Layout, stage: Stage) -> PatchedTree
     if request.force:
         _drop_edits(request, work)
     record = stamp.Stamp(work / "patched.json")
-    wanted = stamp.digest(request.source.identity, _series_identity(series))
+    wanted = stamp.digest(request.source.identity, series_identity(series))
     if request.force or not record.matches(wanted):
         stage.update("applying the series")
         result = _apply_series(series, request.source, work, strict=False)
@@ -198,7 +198,8 @@ def _read_patch(path: Path) -> Patch:
     return Patch(path=path, files=tuple(sorted(names)))
 
 
-def _series_identity(series: Sequence[Patch]) -> str:
+def series_identity(series: Sequence[Patch]) -> str:
+    """Digest of what the patches are."""
     return stamp.digest(*(patch.path.read_bytes() for patch in series))
 
 

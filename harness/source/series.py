@@ -23,6 +23,9 @@ from harness.ui import Stage
 # Tags in a repository of ours: where the series begins.
 BASE = "series-base"
 
+# In a tree's own repository: the series that its commits are.
+TRACKED = "user-mm-limits-series"
+
 # The same bytes from every machine, but for what was changed.
 FORMAT = ("--zero-commit", "--no-signature", "--no-renames", "--no-attach", "--no-thread")
 PLAIN = (
@@ -89,6 +92,28 @@ def to_git(request: PatchRequest, folder: Path, *, layout: Layout, stage: Stage)
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return len(series) - compat
+
+
+def track(request: PatchRequest, tree: Path, *, layout: Layout, stage: Stage) -> None:
+    """Make the patched tree itself a repository of that kind: `git diff` shows the edits."""
+    with tempfile.TemporaryDirectory(prefix="track-", dir=tree.parent) as name:
+        made = Path(name) / "repository"
+        to_git(request, made, layout=layout, stage=stage)
+        shutil.rmtree(tree / ".git", ignore_errors=True)
+        (made / ".git").rename(tree / ".git")
+    # What is built there is nobody's work.
+    (tree / ".git" / "info" / "exclude").write_text("/out-*/\n*.o\n*.cmd\n", encoding="utf-8")
+    stage.update("looking at all files")
+    _git(tree, "reset", "-q")
+    (tree / ".git" / TRACKED).write_text(patch.series_identity(request.series), encoding="utf-8")
+
+
+def is_outdated(request: PatchRequest, tree: Path) -> bool:
+    """Is the tree a repository of another series?"""
+    mark = tree / ".git" / TRACKED
+    return mark.exists() and mark.read_text(encoding="utf-8") != patch.series_identity(
+        request.series
+    )
 
 
 def from_git(folder: Path, out: Path) -> tuple[Patch, ...]:

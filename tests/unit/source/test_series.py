@@ -158,3 +158,21 @@ def test_a_repository_that_is_no_series(
 def test_a_folder_that_is_no_repository(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="is no git repository"):
         series.from_git(tmp_path, tmp_path / "new")
+
+
+def test_the_tree_that_is_built_can_be_a_repository(checkout: Checkout) -> None:
+    one = request(checkout)
+    tree = patch.apply(one, layout=checkout.layout, stage=stage())
+    (tree.path / "out-arm-virt").mkdir()
+    (tree.path / "out-arm-virt/vmlinux").write_text("built")
+    (tree.path / "mm/page_alloc.c").write_text(PATCHED.replace("line 30\n", "mine\n"))
+    series.track(one, tree.path, layout=checkout.layout, stage=stage())
+    assert git(tree.path, "status", "--porcelain").splitlines() == [" M mm/page_alloc.c"]
+    assert "+mine\n" in git(tree.path, "diff")
+    assert git(tree.path, "log", "-1", "--format=%s") == "mm: hook\n"
+    again = patch.apply(one, layout=checkout.layout, stage=stage())
+    assert list(again.edits) == ["mm/page_alloc.c"]
+    assert not series.is_outdated(one, tree.path)
+    path = checkout.line.patches / "0001-mm-hook.patch"
+    path.write_text(path.read_text().replace("+hook", "+another hook"))
+    assert series.is_outdated(one, tree.path)

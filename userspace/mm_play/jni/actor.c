@@ -93,6 +93,38 @@ static void start_sharer(void)
 	send_report(HAS_SHARER, pid, 0);
 }
 
+/* A child that touches its share before @ready is closed, and goes with its parent. */
+static void be_child(unsigned long bytes, int ready, pid_t parent)
+{
+	if (!die_with_parent(parent) || !touch_new_pages(bytes))
+		_exit(EXIT_FAILURE);
+	close(ready);
+	for (;;)
+		pause();
+}
+
+static void start_child(unsigned long bytes)
+{
+	pid_t parent = getpid();
+	int ready[2];
+	char none;
+
+	if (pipe(ready))
+		fail();
+	switch (fork()) {
+	case -1:
+		fail();
+		break;
+	case 0:
+		be_child(bytes, ready[1], parent);
+		break;
+	}
+	close(ready[1]);
+	while (read(ready[0], &none, 1) < 0 && errno == EINTR)
+		;
+	close(ready[0]);
+}
+
 /* Touch what was asked for, then more on order until the parent is gone. */
 static void *live(void *unused)
 {
@@ -101,6 +133,8 @@ static void *live(void *unused)
 	(void)unused;
 	if (self.plan->kind == SHARED_VM)
 		start_sharer();
+	if (self.plan->child)
+		start_child(self.plan->child);
 	do
 		touch(bytes);
 	while (read(self.orders, &bytes, sizeof(bytes)) == sizeof(bytes));

@@ -2,10 +2,11 @@
 /*
  * The commands of a script:
  *
- *   spawn NAME user=USER bytes=N [count=K] [burn_ms=N] [adj=N] [kind=KIND]
+ *   spawn NAME user=USER bytes=N [count=K] [child=N] [burn_ms=N] [adj=N] [kind=KIND]
  *	start K processes (NAME.0 to NAME.K-1; just NAME without count) that use
  *	burn_ms of CPU time, touch N bytes and wait.  KIND: plain, leader-exit
- *	(the leader thread exits), shared-vm (a second process NAME+sharer).
+ *	(the leader thread exits), shared-vm (a second process NAME+sharer).  Each
+ *	has a child that touches so much, and goes with it, if child is given.
  *   wait-ready [timeout_ms=N]
  *   grow NAME bytes=N			touch N bytes more
  *   limit USER bytes=N|remove [as=USER]	call set_mm_limits()
@@ -34,13 +35,14 @@ static int nr_limited;
 static void do_spawn(const struct line *line)
 {
 	static const char *const keys[] = {
-		"user", "bytes", "count", "burn_ms", "adj", "kind", NULL
+		"user", "bytes", "count", "child", "burn_ms", "adj", "kind", NULL
 	};
 	const char *name = argument(line, 0), *kind = option(line, "kind");
 	long count = number_option(line, "count", 1, 1000, 0), i;
 	struct actor_plan plan = {
 		.uid = user_named(line, option(line, "user")),
 		.bytes = size_option(line, "bytes"),
+		.child = option(line, "child") ? size_option(line, "child") : 0,
 		.burn_ms = number_option(line, "burn_ms", 0, 60000, 0),
 		.adj = number_option(line, "adj", -1000, 1000, 0),
 		.set_adj = option(line, "adj"),

@@ -44,6 +44,7 @@ enum actor_kind {
 struct actor_plan {
 	uid_t uid;
 	unsigned long bytes;
+	unsigned long child;	/* what a child of its own touches, 0 for none */
 	long burn_ms;		/* CPU time to use up before */
 	long adj;		/* oom_score_adj */
 	bool set_adj;
