@@ -16,7 +16,7 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness.command import commands, guests, own_policy, patching, streams, watching
+from harness.command import commands, grading, guests, own_policy, patching, streams, watching
 from harness.command.cli import (
     caller_file,
     caller_path,
@@ -350,6 +350,46 @@ def compare(_c: Context, before: str, after: str) -> None:
 def new_policy(_c: Context, name: str) -> None:
     """Write policies/NAME.c and a scenario for it, to start from."""
     own_policy.new_policy(name, layout=Layout.default())
+
+
+@task(
+    iterable=["also"],
+    positional=["submission"],
+    help={
+        **helps(KERNEL, BUSYBOX, BOARD),
+        **RESULTS,
+        **REPORT,
+        "submission": "what was handed in: a folder, patch, kernel tree or git repository, with"
+        " #branch (default: none)",
+        "also": "another submission; may be repeated (default: none)",
+        "contract": "how it speaks (default: configs/contracts/ours.toml)",
+        "scheme": "the points (default: configs/grading.toml)",
+    },
+)
+@guarded
+@selecting(KERNEL, BUSYBOX, BOARD)
+def grade(
+    _c: Context,
+    selection: Selection,
+    submission: str,
+    also: list[str] | None = None,
+    contract: str | None = None,
+    scheme: str | None = None,
+    results: str | None = None,
+    report: str | None = None,
+) -> None:
+    """Build other people's implementation in a sandbox, boot it, judge it, give it points."""
+    layout = Layout.default()
+    configs = layout.root / "configs"
+    request = grading.Request(
+        submissions=[caller_path(one) or one for one in (submission, *(also or []))],
+        contract=_path(contract) or configs / "contracts" / "ours.toml",
+        scheme=_path(scheme) or configs / "grading.toml",
+        results=_path(results),
+        report=_path(report),
+        command="./run grade",
+    )
+    finish(grading.grade(selection, request, layout=layout))
 
 
 @task(

@@ -29,6 +29,7 @@ TASKS = (
     "emulator-test",
     "exec",
     "fetch",
+    "grade",
     "judge",
     "new-policy",
     "patch",

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`grade`: other people's implementations, one after the other; one never costs another."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+from rich.table import Table
+
+from harness import process, stamp, ui
+from harness.build import compiler, pipeline
+from harness.build.pipeline import Prepared
+from harness.case.judge import Status
+from harness.case.load import load_scenarios
+from harness.case.run import CaseResult
+from harness.command.commands import Selection, run_dir_of
+from harness.device import qemu
+from harness.device.emulated import EmulatedDevice
+from harness.device.qemu import BootRequest
+from harness.errors import ExitCode, HarnessError
+from harness.grade import exam, sandbox, submission
+from harness.grade.contract import Contract, load_contract
+from harness.grade.kernel import BuildError, Built, Workplace, build, copy_file
+from harness.grade.marks import Mark, Scheme, load_scheme, marks
+from harness.grade.submission import Submission
+from harness.kernels import KernelVariant, Target, load_kernels
+from harness.layout import Layout
+from harness.show.report import failure_lines, write_text
+from harness.source import patch
+from harness.source.fetch import Source
+
+# A stranger's kernel needs as long as ours to boot, or it hangs.
+BOOT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to grade and by what."""
+
+    submissions: Sequence[str]
+    contract: Path
+    scheme: Path
+    results: Path | None
+    report: Path | None
+    command: str
+
+
+class Graded(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on a submission."""
+
+    name: str
+    form: str
+    points: float
+    of: float
+    marks: tuple[Mark, ...]
+    evidence: dict[str, tuple[str, ...]]
+
+
+def grade(selection: Selection, request: Request, *, layout: Layout) -> int:
+    """Grade all; SCENARIO_FAILED if one has not all points that there are for its claims."""
+    sandbox.require()
+    contract, scheme = load_contract(request.contract), load_scheme(request.scheme)
+    scenarios = load_scenarios(layout)
+    planned = exam.plan(contract, scenarios)
+    kernels = load_kernels(layout)
+    line = kernels.line(selection.kernel)
+    target = replace(
+        selection.target(kernels),
+        variant=KernelVariant(name="graded", until=""),
+    )
+    source = pipeline.fetch_source(line, selection.source, layout=layout)
+    guest = pipeline.prepare(selection.prepare_request(kernels, "none"), layout=layout)
+    base = _base(target, source, layout=layout)
+    graded = []
+    for given in request.submissions:
+        one = _Grading(given, contract, planned, target, guest, base, request, layout)
+        graded.append(one.result(scheme))
+        ui.console.print(_table(graded[-1]))
+        for name, lines in graded[-1].evidence.items():
+            ui.console.print(f"\n{name}", style="bold", highlight=False)
+            for text in lines:
+                ui.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
+    if len(graded) > 1:
+        ui.console.print(_class_table(graded))
+    _write(request, graded)
+    full = all(mark.status in ("passed", "not claimed") for one in graded for mark in one.marks)
+    return int(ExitCode.PASSED if full else ExitCode.SCENARIO_FAILED)
+
+
+def _base(target: Target, source: Source, *, layout: Layout) -> Path:
+    """The kernel that all submissions begin with, unpacked once."""
+    folder = layout.build / "grade" / f"base-{source.key}"
+    record = stamp.Stamp(folder.with_suffix(".json"))
+    if record.matches(source.identity, [folder / "Makefile"]):
+        return folder
+    with ui.stage("base") as stage:
+        record.clear()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        patch.unpack(source, folder, stage=stage)
+        line = target.line
+        if line.compat is not None and compiler.needs_compat(line, target.board):
+            for one in patch.read_series(line.compat.patches):
+                process.run(
+                    ["patch", "-p1", "--batch", "-d", folder, "-i", one.path.resolve()],
+                    what=f"applying {one.path.name}",
+                )
+        record.write(identity=source.identity)
+        stage.note(f"{line.name} {source.version}")
+    return folder
+
+
+class _Grading:
+    """One submission."""
+
+    def __init__(
+        self,
+        given: str,
+        contract: Contract,
+        planned: exam.Plan,
+        target: Target,
+        guest: Prepared,
+        base: Path,
+        request: Request,
+        layout: Layout,
+    ) -> None:
+        self._given = given
+        self._contract = contract
+        self._plan = planned
+        self._target = target
+        self._guest = guest
+        self._base = base
+        self._request = request
+        self._layout = layout
+        name = re.sub(r"[^\w.-]+", "-", given.rstrip("/").rsplit("/", 1)[-1]) or "submission"
+        self._work = layout.build / "grade" / f"{name}-{stamp.digest(given)[:8]}"
+
+    def result(self, scheme: Scheme) -> Graded:
+        """Build, boot and judge; whatever happens is a verdict."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        name, form = self._given, "?"
+        error, built, results = "", {}, []
+        evidence: dict[str, tuple[str, ...]] = {}
+        try:
+            one = submission.find(self._given, work=self._work)
+            name, form = one.name, one.form
+            built = self._build_all(one)
+        except HarnessError as wrong:
+            error = wrong.what
+            evidence["build"] = (wrong.what, *wrong.details, *([wrong.hint] if wrong.hint else []))
+        else:
+            results = [self._run(case, built) for case in self._plan.cases]
+        for result in results:
+            if result.status is not Status.PASSED:
+                command = f"{self._request.command} {self._given}"
+                evidence[result.case.id] = failure_lines(result, command=command)
+        given = marks(
+            scheme,
+            build_error=error,
+            warnings=max((len(one.warnings) for one in built.values()), default=0),
+            results=results,
+            not_claimed=self._plan.not_claimed,
+            unreached=[case.scenario.name for case in self._plan.cases] if error else [],
+        )
+        claimed = [mark for mark in given if mark.status != "not claimed"]
+        return Graded(
+            name=name,
+            form=form,
+            points=sum(mark.points for mark in given),
+            of=sum(mark.of for mark in claimed),
+            marks=given,
+            evidence=evidence,
+        )
+
+    def _build_all(self, one: Submission) -> dict[str, Built]:
+        """The kernel for each policy that a case needs; what it made is kept apart."""
+        tree = self._work / "tree"
+        with ui.stage("submission") as stage:
+            stage.update(one.name)
+            submission.make_tree(one, self._base, tree)
+            stage.note(f"{one.name}: {one.form}")
+        out = tree / "out"
+        out.mkdir(exist_ok=True)
+        place = Workplace(target=self._target, tree=tree, out=out, layout=self._layout)
+        names = dict.fromkeys(exam.kernel_policy(case, self._contract) for case in self._plan.cases)
+        folder = one.path if one.path.is_dir() else one.path.parent
+        built = {}
+        for name in names:
+            with ui.stage("build") as stage:
+                made = build(
+                    place,
+                    self._contract,
+                    self._contract.policies[name],
+                    submission=folder,
+                    logs=self._work / "logs",
+                    stage=stage,
+                )
+                keep = self._work / name
+                built[name] = replace(
+                    made,
+                    image=copy_file(made.image, keep / made.image.name),
+                    modules=tuple(copy_file(path, keep / path.name) for path in made.modules),
+                )
+                stage.note(f"{name}, {len(made.warnings)} warning(s)")
+        return built
+
+    def _run(self, case: object, built: dict[str, Built]) -> CaseResult:
+        from harness.case.scenario import Case
+
+        assert isinstance(case, Case)
+        kernel = built[exam.kernel_policy(case, self._contract)]
+        with ui.stage("case") as stage:
+            stage.update(case.id)
+            result = exam.run_case(
+                case,
+                self._contract,
+                kernel,
+                boot=partial(self._boot, kernel),
+                programs=self._guest.programs.files,
+            )
+            text = f"{case.id}: {result.status.value}"
+            stage.note(text) if result.status is Status.PASSED else stage.fail(text)
+        return result
+
+    def _boot(self, kernel: Built) -> EmulatedDevice:
+        assert self._guest.initramfs is not None
+        return qemu.boot(
+            BootRequest(
+                target=self._target,
+                image=kernel.image,
+                initramfs=self._guest.initramfs.path,
+                run_dir=run_dir_of("grade", self._layout),
+                patience=BOOT_SECONDS,
+            )
+        )
+
+
+def _table(one: Graded) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{one.name} ({one.form})")
+    for heading in ("what", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("points", justify="right", no_wrap=True)
+    table.add_column("why")
+    for mark in one.marks:
+        table.add_row(mark.what, mark.status, f"{mark.points:g} of {mark.of:g}", mark.why)
+    table.add_row("all that is claimed", "", f"{one.points:g} of {one.of:g}", "", style="bold")
+    return table
+
+
+def _class_table(graded: Sequence[Graded]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title="all")
+    table.add_column("submission")
+    table.add_column("points", justify="right")
+    for one in graded:
+        table.add_row(one.name, f"{one.points:g} of {one.of:g}")
+    return table
+
+
+def _write(request: Request, graded: Sequence[Graded]) -> None:
+    if request.results is not None:
+        encoded = msgspec.json.encode({"schema": 1, "submissions": graded})
+        write_text(request.results, msgspec.json.format(encoded, indent=2).decode() + "\n")
+    if request.report is not None:
+        from harness.show.grades import write_grades
+
+        write_grades(request.report, [structs.asdict(one) for one in graded])
+        ui.say(f"report: {request.report}")
+
+
+__all__ = ["BuildError", "Request", "grade"]
