@@ -192,7 +192,7 @@ class TestedKernel(Table, frozen=True, kw_only=True):
     to be any.
     """
 
-    tests: Literal["emulator", "debug"] = "emulator"
+    tests: Literal["emulator", "debug", "grade"] = "emulator"
     by_default: bool = True
     kernel: str | None = None
     arch: str | None = None

@@ -54,15 +54,15 @@ class Status(Enum):
 class Observation:
     """What was seen while one case ran.
 
-    ``table_length`` is how many limits the kernel has room for, ``candidates`` whom it
-    has looked at, where the scenario asks for that.
+    ``table_length`` is how many limits the kernel has room for (None: it need not log
+    them), ``candidates`` whom it has looked at, where the scenario asks for that.
     ``splats`` are warnings found in the log of the case, ``leftovers`` what it
     left behind in the guest, both one line each.
     """
 
     runs: tuple[ShellResult, ...]
     log: LogSlice
-    table_length: int
+    table_length: int | None
     candidates: tuple[Candidate, ...] = ()
     samples: Samples = field(default_factory=Samples)
     taint_before: int = 0
@@ -489,7 +489,7 @@ def _check_table(facts: _Facts) -> Iterator[Finding]:
     clean-up, which may come in any order.
     """
     steps = [step for step in facts.case.scenario.steps if step.verb == "limit"]
-    if not steps:
+    if not steps or facts.seen.table_length is None:
         return
     wanted, evicted = _model_table(steps, _uids(facts), facts.seen.table_length)
     seen = [(event.uid, event.mm_max) for event in of_kind(facts.events, TableEvent)]
@@ -552,6 +552,8 @@ def _check_after_kills(facts: _Facts) -> Iterator[Finding]:
 
     So the call that made the killer run had finished killing when it returned.
     """
+    if facts.seen.table_length is None:
+        return
     uids = _uids(facts)
     for step in facts.case.scenario.steps:
         if not step.after_kills:

@@ -116,13 +116,13 @@ def _examine(
     whole = guest.shell("dmesg").stdout
     device.check()
     log = slice_log(whole, name, token)
-    lines = tuple(translated(log.lines, contract, case))
+    lines = tuple(translated(log.lines, contract, case, limits=_limits(runs, contract)))
     return judged(
         case,
         Observation(
             runs=runs,
             log=LogSlice(lines, log.start_time_s),
-            table_length=0,
+            table_length=None,
             splats=tuple(f"{one.kind}: {one.line}" for one in scan(log.lines)),
         ),
     )
@@ -209,10 +209,20 @@ def _returns(stdout: str, contract: Contract) -> str:
     return re.sub(r"(^set_mm_limits .*?\bret=)(-?\d+)", ours, stdout, flags=re.MULTILINE)
 
 
-def translated(lines: Sequence[str], contract: Contract, case: Case) -> Iterator[str]:
+def _limits(runs: Sequence[ShellResult], contract: Contract) -> dict[int, int]:
+    """The limits that were set, by what is left of them in the contract's unit."""
+    unit = UNIT_BYTES[contract.set_mm_limits.unit]
+    set_ones = re.findall(r"\b(?:mm_max|bytes)=(\d+)", "\n".join(run.stdout for run in runs))
+    return {int(one) // unit * unit: int(one) for one in set_ones}
+
+
+def translated(
+    lines: Sequence[str], contract: Contract, case: Case, *, limits: Mapping[int, int]
+) -> Iterator[str]:
     """The lines with kills in the words of our log.
 
-    What the contract's line does not tell is put in such that it is not held against it.
+    What the contract's line does not tell is put in such that it is not held against it,
+    and so is what its unit has cut off of ``limits``.
     """
     pattern = re.compile(contract.log.kill)
     unit = UNIT_BYTES[contract.log.unit]
@@ -224,8 +234,9 @@ def translated(lines: Sequence[str], contract: Contract, case: Case) -> Iterator
             continue
         told = match.groupdict()
         sizes = {name: int(told[name]) * unit for name in SIZES if told.get(name)}
-        limit = sizes.get("mm_max", 100_000_000)
-        has = sizes.get("uRSS", limit + 1)
+        told_limit = sizes.get("mm_max", 100_000_000)
+        limit = limits.get(told_limit, told_limit)
+        has = sizes.get("uRSS", told_limit + 1) + limit - told_limit
         own = sizes.get("pRSS", min(has, limit))
         score = f",\t{field}={told.get('score') or 0}" if field else ""
         prefix = line[: len(line) - len(kmsg.text(line))]
