@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 from rich.table import Table
+from rich.text import Text
 
 from harness import process, stamp, ui
 from harness.build import compiler, pipeline
@@ -82,9 +83,9 @@ def grade(selection: Selection, request: Request, *, layout: Layout) -> int:
     for given in request.submissions:
         one = _Grading(given, contract, planned, target, guest, base, request, layout)
         graded.append(one.result(scheme))
-        ui.console.print(_table(graded[-1]))
+        ui.console.print(shown(graded[-1]))
         for name, lines in graded[-1].evidence.items():
-            ui.console.print(f"\n{name}", style="bold", highlight=False)
+            ui.console.print(f"\n{name}", style="bold", markup=False, highlight=False)
             for text in lines:
                 ui.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
     if len(graded) > 1:
@@ -242,14 +243,17 @@ class _Grading:
         )
 
 
-def _table(one: Graded) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"{one.name} ({one.form})")
+def shown(one: Graded) -> Table:
+    """The marks as a person reads them."""
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title=Text(f"{one.name} ({one.form})")
+    )
     for heading in ("what", "verdict"):
         table.add_column(heading, no_wrap=True)
     table.add_column("points", justify="right", no_wrap=True)
     table.add_column("why")
     for mark in one.marks:
-        table.add_row(mark.what, mark.status, f"{mark.points:g} of {mark.of:g}", mark.why)
+        table.add_row(mark.what, mark.status, f"{mark.points:g} of {mark.of:g}", Text(mark.why))
     table.add_row("all that is claimed", "", f"{one.points:g} of {one.of:g}", "", style="bold")
     return table
 
@@ -259,7 +263,7 @@ def _class_table(graded: Sequence[Graded]) -> Table:
     table.add_column("submission")
     table.add_column("points", justify="right")
     for one in graded:
-        table.add_row(one.name, f"{one.points:g} of {one.of:g}")
+        table.add_row(Text(one.name), f"{one.points:g} of {one.of:g}")
     return table
 
 

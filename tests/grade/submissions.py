@@ -136,7 +136,9 @@ def kills_init(folder: Path) -> Path:
     edit(
         good(folder),
         "\tuid_t uid = second;\n",
-        "\tuid_t uid = second;\n\n\tkill_pid(find_pid_ns(1, &init_pid_ns), SIGKILL, 1);\n",
+        "\tuid_t uid = second;\n\tstruct pid *first_pid = find_get_pid(1);\n\n"
+        "\tpid_task(first_pid, PIDTYPE_PID)->signal->flags &= ~SIGNAL_UNKILLABLE;\n"
+        "\tkill_pid(first_pid, SIGKILL, 1);\n",
     )
     edit(
         folder,
