@@ -156,6 +156,13 @@ class _Grading:
         except HarnessError as wrong:
             error = wrong.what
             evidence["build"] = (wrong.what, *wrong.details, *([wrong.hint] if wrong.hint else []))
+        except (
+            OSError,
+            RuntimeError,
+            shutil.Error,
+        ) as wrong:  # what it has made: links in a circle
+            error = f"what it holds cannot be read: {wrong}"
+            evidence["build"] = (error,)
         else:
             results = [self._run(case, built) for case in self._plan.cases]
         for result in results:

@@ -108,9 +108,7 @@ def build(
     output = place.make(
         target.board.kernel_target, "modules", what="compiling the kernel", log=logs / "build.log"
     )
-    image = out / target.board.kernel_image
-    if not image.is_file():
-        raise BuildError(f"make made no {target.board.kernel_image}")
+    image = own_file(out / target.board.kernel_image, out)
     modules: tuple[Path, ...] = ()
     if contract.modules is not None:
         stage.update("compiling its modules")
@@ -122,18 +120,16 @@ def build(
 
 def _configure(out: Path, config: Mapping[str, str]) -> None:
     """Write .config if it differs: kbuild goes by its time."""
-    path = out / ".config.asked"
+    record = stamp.Stamp(out.parent.parent / "config.json")  # where no build can write
     text = configure.format_config(config)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        stamp.write_atomic(path, text.encode())
+    if not record.matches(stamp.digest(text), [out / ".config"]):
         stamp.write_atomic(out / ".config", text.encode())
+        record.write(identity=stamp.digest(text))
 
 
 def _define(tree: Path, policy: ClaimedPolicy) -> None:
     """Put the policy's #define at the top of its file, and no other policy's."""
-    path = tree / policy.defined_in
-    if not path.is_file():
-        raise BuildError(f"there is no {policy.defined_in} in the submission's kernel")
+    path = own_file(tree / policy.defined_in, tree)
     text = path.read_bytes()
     first, _, others = text.partition(b"\n")
     rest = others if first.endswith(SELECTED) else text
@@ -154,7 +150,7 @@ def _modules(
             f"the contract's folder of modules, {contract.modules.folder}, is not in the submission"
         )
     folder = place.out / "submitted-modules"
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     shutil.copytree(source, folder, symlinks=True)
     output: tuple[str, ...] = ()
     for made in _module_folders(folder):
@@ -165,7 +161,7 @@ def _modules(
     if lacking:
         there = ", ".join(sorted(found)) or "none"
         raise BuildError(f"the modules have no {lacking[0]}: {there}")
-    return output, tuple(found[name] for name in contract.modules.load)
+    return output, tuple(own_file(found[name], place.out) for name in contract.modules.load)
 
 
 def _module_folders(folder: Path) -> list[Path]:
@@ -176,6 +172,26 @@ def _module_folders(folder: Path) -> list[Path]:
 def _headline(lines: Sequence[str]) -> str:
     error = re.compile(r"error|Error|undefined|\*\*\*")
     return next((line.strip() for line in lines if error.search(line)), "make failed")
+
+
+def own_file(path: Path, root: Path) -> Path:
+    """The path, if it is a regular file below ``root``; BuildError if it is none.
+
+    What strangers have made may be a link to anything, or no file at all.
+    """
+    real = path.resolve()
+    if not real.is_file() or not real.is_relative_to(root.resolve()):
+        there = "is not a file of its own" if path.is_symlink() or path.exists() else "is not there"
+        raise BuildError(f"{path.relative_to(root)} {there}")
+    return real
+
+
+def remove(path: Path) -> None:
+    """Remove what strangers have made, be it a folder, a file or a link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def copy_file(path: Path, dest: Path) -> Path:

@@ -124,15 +124,16 @@ def _patches(folder: Path) -> list[Path]:
     """In the order of the series, or of their names."""
     series = folder / "series"
     if series.is_file():
-        lines = series.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _inside(folder, "series").read_text(encoding="utf-8", errors="replace").splitlines()
         names = [line.split("#")[0].strip() for line in lines]
         return [_inside(folder, name) for name in names if name]
-    return sorted(path for path in folder.iterdir() if path.suffix in (".patch", ".diff"))
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".patch", ".diff"))
+    return [_inside(folder, name) for name in names]
 
 
 def _changes(folder: Path) -> Iterator[tuple[Path, Path]]:
     """(file of the submission, its place in the kernel)."""
-    text = (folder / CHANGES).read_text(encoding="utf-8", errors="replace")
+    text = _inside(folder, CHANGES).read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split("#")[0].split()
         if not words:
