@@ -289,7 +289,7 @@ def try_(
         selection,
         caller_file(file),
         scenarios=_names(scenario),
-        outputs=_outputs(results, None, report, without_choice=["emulator-test", *sys.argv[3:]]),
+        outputs=_outputs(results, None, report, without_choice=sys.argv[1:]),
         cpus=cpus or None,
         layout=Layout.default(),
     )

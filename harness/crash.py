@@ -30,6 +30,15 @@ _FRAME = re.compile(
     r"(?: \[\w+\])?(?: from .*)?\s*$"
 )
 _CPU = re.compile(r"CPU: (\d+) ")
+# A CPU that is found stuck is found by an interrupt: what it was stuck in comes after that
+# one's own frames, from which the entry leads back.
+_STUCK = re.compile(r"stall|lockup", re.IGNORECASE)
+_ENTRY = re.compile(
+    r"\s*(?:\[<[0-9a-f]+>\] )?\(?(?:__irq_svc|el1h?_\w*(?:irq|interrupt)|asm_sysvec_\w+|"
+    r"asm_common_interrupt|apic_timer_interrupt)\b"
+)
+MOST_FRAMES = 60
+
 # From here on it is about others.
 _OTHERS = re.compile(r"CPU\d+: stopping|(?:Allocated|Freed) by task|---\[ end |Rebooting in ")
 
@@ -39,13 +48,25 @@ def explain(lines: Sequence[str], headline: int) -> tuple[str, ...]:
 
     Empty where there is neither a CPU nor a trace: then there is nothing to choose.
     """
-    found = tuple(_explanation(lines[headline + 1 :]))
+    stuck = _STUCK.search(lines[headline]) is not None
+    found = list(_explanation(lines[headline + 1 :], MOST_FRAMES if stuck else FRAMES))
     if not found:
         return ()
-    return (lines[headline].rstrip(), *found)
+    return (lines[headline].rstrip(), *(_from_entry(found) if stuck else found))
 
 
-def _explanation(lines: Sequence[str]) -> Iterator[str]:
+def _from_entry(found: Sequence[str]) -> Iterator[str]:
+    """The context, and the frames from the interrupt's entry on, if there is one."""
+    entries = [number for number, line in enumerate(found) if _ENTRY.match(unstamped(line))]
+    first, frames = (entries[0] if entries else 0), 0
+    for number, line in enumerate(found):
+        is_frame = _FRAME.match(unstamped(line)) is not None
+        frames += is_frame and number >= first
+        if not is_frame or (number >= first and frames <= FRAMES):
+            yield line
+
+
+def _explanation(lines: Sequence[str], most: int) -> Iterator[str]:
     cpu = None
     context = frames = 0
     for line in lines:
@@ -59,7 +80,7 @@ def _explanation(lines: Sequence[str]) -> Iterator[str]:
         if _FRAME.match(text):
             frames += 1
             yield line.rstrip()
-            if frames == FRAMES:
+            if frames == most:
                 return
         elif _CONTEXT.match(text) and context < CONTEXT_LINES:
             context += 1

@@ -68,7 +68,9 @@ class RunInfo:
 def reproduce_command(case: Case, *, command: str = "./run emulator-test") -> str:
     """The command that runs just this case."""
     random = f" --seconds={case.lasts} --seed={case.seed}" if case.scenario.seconds else ""
-    return f"{command} --policy={case.policy} --scenario={case.scenario.name}{random}"
+    # A policy that is tried is that of the file.
+    policy = "" if command.startswith("./run try ") else f" --policy={case.policy}"
+    return f"{command}{policy} --scenario={case.scenario.name}{random}"
 
 
 class Report:

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.emulator.test_guests import run
+from tests.selected import scenarios
 
-pytestmark = pytest.mark.emulator
+pytestmark = [
+    pytest.mark.emulator,
+    pytest.mark.skipif(bool(scenarios()), reason="this part of the tests runs some scenarios only"),
+]
 
 
 def tried(folder: Path, body: str) -> subprocess.CompletedProcess[str]:

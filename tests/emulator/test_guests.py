@@ -12,12 +12,15 @@ import pytest
 from harness.device import kept
 from harness.kernels import load_kernels
 from harness.layout import Layout
-from tests.selected import selection
+from tests.selected import scenarios, selection
 
 LAYOUT = Layout.default()
 FOLDER = LAYOUT.build / kept.FOLDER
 
-pytestmark = pytest.mark.emulator
+pytestmark = [
+    pytest.mark.emulator,
+    pytest.mark.skipif(bool(scenarios()), reason="this part of the tests runs some scenarios only"),
+]
 
 
 def run(task: str, *words: str) -> subprocess.CompletedProcess[str]:

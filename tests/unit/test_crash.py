@@ -52,6 +52,13 @@ def explained(name: str) -> tuple[str, ...]:
             "PC is at hold_lock",
             "proc_reg_write from vfs_write",
         ),
+        (
+            "rcu-stall-arm64",
+            "detected stalls",
+            "task:mm_play",
+            "score+0x10/0x20 [bad]",
+            "__arm64_sys_set_mm_limits",
+        ),
     ],
 )
 def test_who_where_and_how_they_got_there(
