@@ -99,7 +99,7 @@ class Board(Table, frozen=True, kw_only=True):
     ``emulator``, or can only be built for.
     ``share_args`` are QEMU's arguments for a folder that is shared, where there is a device.
     ``cross_compile`` builds the kernel and its modules, ``user_compile`` what runs
-    in the guest.
+    in the guest, for ``user_arch`` where that is not ``arch``.
     """
 
     name: str = field(default="", name=NO_KEY)
@@ -110,6 +110,7 @@ class Board(Table, frozen=True, kw_only=True):
     base_defconfig: str | None = None
     cross_compile: str
     user_compile: str = ""
+    user_arch: str = ""
     kernel_target: str
     kernel_image: str
     userland: str
@@ -128,6 +129,7 @@ class Board(Table, frozen=True, kw_only=True):
         """What is the same as another key unless it is given."""
         force_setattr(self, "machine", self.machine or self.arch)
         force_setattr(self, "user_compile", self.user_compile or self.cross_compile)
+        force_setattr(self, "user_arch", self.user_arch or self.arch)
 
     @property
     def device(self) -> str:

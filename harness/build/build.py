@@ -35,6 +35,9 @@ REPRODUCIBLE = (
     "LOCALVERSION=",
 )
 MODULES_FOLDER = "modules"
+
+# What follows the name of the object folder where programs need headers of their own.
+USER_HEADERS = "-user"
 GDB_SCRIPTS = "CONFIG_GDB_SCRIPTS"
 ERROR_CONTEXT_BEFORE = 3
 ERROR_CONTEXT_AFTER = 12
@@ -113,11 +116,20 @@ def build(request: BuildRequest, *, layout: Layout, stage: Stage) -> KernelBuild
     modules = tree.work / target.flavour / "modules"
     if target.patched:
         output += _make_modules(modules, make, layout=layout, log=log, env=ccache, stage=stage)
+    if target.board.user_arch != target.board.arch:
+        other = [*_for_user_arch(make, target.board.user_arch), target.line.goals.headers]
+        _make(other, log=log.with_name("headers.log"), env=ccache, stage=stage)
     _keep(configured, modules, record, wanted, make=make, goals=goals)
     kernel = _result(request, record, warnings=_warnings(output, tree))
     if kernel is None:
         raise HarnessError(f"make made no {target.board.kernel_image}", hint=f"see {log}")
     return kernel
+
+
+def _for_user_arch(make: Sequence[str], arch: str) -> list[str]:
+    """The same make for another architecture, beside what is built for the first."""
+    changed = [re.sub(r"^ARCH=.*", f"ARCH={arch}", word) for word in make]
+    return [re.sub(r"^(O=.*)", rf"\1{USER_HEADERS}", word) for word in changed]
 
 
 def _make_modules(
@@ -204,6 +216,7 @@ def _identity(request: BuildRequest, *, layout: Layout) -> str:
         board.kernel_target,
         *(board.debug.make if request.target.debug else ()),
         version.output[0],
+        *(["user " + board.user_arch] if board.user_arch != board.arch else []),
         *REPRODUCIBLE,
         stamp.hash_files(sources, stamp.files_below(sources)),
     )
@@ -323,7 +336,10 @@ def _keep(
     for path in (*(objdir / name for name in names), *objects):
         if path.exists():
             shutil.copy2(path, dest / path.name)
-    _keep_headers(objdir / "usr" / "include", dest.parent / "headers")
+    board = configured.target.board
+    of_programs = "" if board.user_arch == board.arch else USER_HEADERS
+    exported = objdir.with_name(objdir.name + of_programs) / "usr" / "include"
+    _keep_headers(exported, dest.parent / "headers")
     record.write(
         identity=identity,
         release=(objdir / "include" / "config" / "kernel.release").read_text().strip(),
