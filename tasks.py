@@ -29,10 +29,10 @@ from harness.command.commands import Outputs, Selection
 from harness.command.options import (
     ACCEL,
     BOARD,
-    BUSYBOX,
     DEVICE,
     KERNEL,
     TARGET,
+    USERLAND,
     WHICH_DEVICE,
     helps,
     selecting,
@@ -51,7 +51,7 @@ REPORT = {"report": "write a page with pictures to this file, FILE.html (default
 
 @task(
     help={
-        **helps(KERNEL, BUSYBOX),
+        **helps(KERNEL, USERLAND),
         "update": "look for newer versions (default: use the cache)",
         "sdk": "instead, parts of Google's Android SDK, with commas: emulator, system-image,"
         " ndk-r10e, ndk-r25c (default: none)",
@@ -59,7 +59,7 @@ REPORT = {"report": "write a page with pictures to this file, FILE.html (default
     }
 )
 @guarded
-@selecting(KERNEL, BUSYBOX)
+@selecting(KERNEL, USERLAND)
 def fetch(
     _c: Context,
     selection: Selection,
@@ -67,7 +67,7 @@ def fetch(
     sdk: str | None = None,
     accept_licence: bool = False,
 ) -> None:
-    """Download the kernel source and the guest's busybox into the cache."""
+    """Download the kernel source, the guest's busybox and adbd into the cache."""
     layout = Layout.default()
     if sdk is not None:
         commands.fetch_sdk(_names(sdk), accept_licence=accept_licence, layout=layout)
@@ -137,7 +137,7 @@ def build(_c: Context, selection: Selection, policy: str | None = None, all: boo
 
 @task(
     help={
-        **helps(TARGET, DEVICE, BUSYBOX, ACCEL),
+        **helps(TARGET, DEVICE, USERLAND, ACCEL),
         **POLICY,
         **CPUS,
         "keep": "leave the guest running, for try, exec and watch (default: off)",
@@ -147,7 +147,7 @@ def build(_c: Context, selection: Selection, policy: str | None = None, all: boo
     }
 )
 @guarded
-@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
+@selecting(TARGET, DEVICE, USERLAND, ACCEL)
 def boot(
     _c: Context,
     selection: Selection,
@@ -171,7 +171,7 @@ def boot(
     name="exec",
     iterable=["push"],
     help={
-        **helps(TARGET, DEVICE, BUSYBOX, ACCEL),
+        **helps(TARGET, DEVICE, USERLAND, ACCEL),
         **POLICY,
         "user": "run as this user, for example u0_a70 (default: root)",
         "push": "file to push to /data/local/tmp first; may be repeated (default: none)",
@@ -180,7 +180,7 @@ def boot(
     },
 )
 @guarded
-@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
+@selecting(TARGET, DEVICE, USERLAND, ACCEL)
 def exec_(
     _c: Context,
     selection: Selection,
@@ -204,9 +204,9 @@ def exec_(
     finish(code)
 
 
-@task(name="adb-shell", help={**helps(TARGET, DEVICE, BUSYBOX, ACCEL), **POLICY})
+@task(name="adb-shell", help={**helps(TARGET, DEVICE, USERLAND, ACCEL), **POLICY})
 @guarded
-@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
+@selecting(TARGET, DEVICE, USERLAND, ACCEL)
 def adb_shell(_c: Context, selection: Selection, policy: str | None = None) -> None:
     """Boot and open adb's shell, or run what follows `--` in it."""
     layout = Layout.default()
@@ -216,7 +216,7 @@ def adb_shell(_c: Context, selection: Selection, policy: str | None = None) -> N
 @task(
     name="emulator-test",
     help={
-        **helps(TARGET, DEVICE, BUSYBOX, ACCEL),
+        **helps(TARGET, DEVICE, USERLAND, ACCEL),
         **CPUS,
         **RESULTS,
         **REPORT,
@@ -231,7 +231,7 @@ def adb_shell(_c: Context, selection: Selection, policy: str | None = None) -> N
     },
 )
 @guarded
-@selecting(TARGET, DEVICE, BUSYBOX, ACCEL)
+@selecting(TARGET, DEVICE, USERLAND, ACCEL)
 def emulator_test(
     _c: Context,
     selection: Selection,
@@ -265,7 +265,7 @@ def emulator_test(
     name="try",
     positional=["file"],
     help={
-        **helps(TARGET, BUSYBOX, ACCEL),
+        **helps(TARGET, USERLAND, ACCEL),
         **CPUS,
         **RESULTS,
         **REPORT,
@@ -274,7 +274,7 @@ def emulator_test(
     },
 )
 @guarded
-@selecting(TARGET, BUSYBOX, ACCEL)
+@selecting(TARGET, USERLAND, ACCEL)
 def try_(
     _c: Context,
     selection: Selection,
@@ -356,7 +356,7 @@ def new_policy(_c: Context, name: str) -> None:
     iterable=["also"],
     positional=["submission"],
     help={
-        **helps(KERNEL, BUSYBOX, BOARD),
+        **helps(KERNEL, USERLAND, BOARD),
         **RESULTS,
         **REPORT,
         "submission": "what was handed in: a folder, patch, kernel tree or git repository, with"
@@ -367,7 +367,7 @@ def new_policy(_c: Context, name: str) -> None:
     },
 )
 @guarded
-@selecting(KERNEL, BUSYBOX, BOARD)
+@selecting(KERNEL, USERLAND, BOARD)
 def grade(
     _c: Context,
     selection: Selection,
@@ -394,13 +394,13 @@ def grade(
 
 @task(
     help={
-        **helps(TARGET, BUSYBOX, ACCEL),
+        **helps(TARGET, USERLAND, ACCEL),
         "minutes": "how long it goes on (default: 1)",
         "seed": "what it begins with (default: 1)",
     }
 )
 @guarded
-@selecting(TARGET, BUSYBOX, ACCEL)
+@selecting(TARGET, USERLAND, ACCEL)
 def stress(_c: Context, selection: Selection, minutes: int = 1, seed: int = 1) -> None:
     """Breaches judged under fork bombs, setuid storms and little memory; then fuzz the calls."""
     again = ["emulator-test", f"--cpus={commands.STRESS_CPUS}", *sys.argv[2:]]
@@ -416,14 +416,14 @@ def stress(_c: Context, selection: Selection, minutes: int = 1, seed: int = 1) -
 
 @task(
     help={
-        **helps(KERNEL, BUSYBOX, BOARD),
+        **helps(KERNEL, USERLAND, BOARD),
         "quick": "only the main figures, in few rounds (default: all of bench/plan.toml)",
         "report_only": "a missed target does not fail the bench (default: it does)",
         "results": "also write the figures as JSON to this file (default: build/bench/bench.json)",
     }
 )
 @guarded
-@selecting(KERNEL, BUSYBOX, BOARD)
+@selecting(KERNEL, USERLAND, BOARD)
 def bench(
     _c: Context,
     selection: Selection,

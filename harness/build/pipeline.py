@@ -21,14 +21,15 @@ from harness.build.rootfs import Initramfs, RootfsRequest
 from harness.kernels import Board, KernelLine, Target
 from harness.layout import Layout
 from harness.policies import Policy
-from harness.source import fetch, patch
+from harness.source import fetch, patch, userland
 from harness.source.fetch import FetchRequest, Source
 from harness.source.patch import PatchedTree, PatchRequest
+from harness.source.userland import Adbd
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest:
-    """What to boot, from which source (None: the line's own) and with which busybox.
+    """What to boot, from which source (None: the line's own), busybox and adbd.
 
     Without ``initramfs`` none is made, for a guest that brings its own user space.
     ``ndk`` is a folder whose ndk-build makes the programs.
@@ -37,6 +38,7 @@ class PrepareRequest:
     target: Target
     source: str | None = None
     busybox: str | None = None
+    adbd: str | None = None
     initramfs: bool = True
     ndk: Path | None = None
 
@@ -100,9 +102,17 @@ def fetch_source(
 def fetch_busybox(board: Board, given: str | None, *, layout: Layout, update: bool = False) -> Path:
     """The guest's busybox, downloaded if it is not there."""
     with ui.stage("busybox") as stage:
-        path = fetch.busybox(board, given=given, layout=layout, stage=stage, update=update)
+        path = userland.busybox(board, given=given, layout=layout, stage=stage, update=update)
         stage.note(str(path))
     return path
+
+
+def fetch_adbd(board: Board, given: str | None, *, layout: Layout, update: bool = False) -> Adbd:
+    """The guest's adbd, downloaded if it is not there."""
+    with ui.stage("adbd") as stage:
+        adbd = userland.adbd(board, given=given, layout=layout, stage=stage, update=update)
+        stage.note(f"Android's, {adbd.version}, {len(adbd.files)} files")
+    return adbd
 
 
 def patch_source(
@@ -146,14 +156,15 @@ def build_programs(kernel: KernelBuild, *, ndk: Path | None = None, layout: Layo
 def make_rootfs(
     request: PrepareRequest, kernel: KernelBuild, compiled: Programs, *, layout: Layout
 ) -> Initramfs:
-    """The initramfs: busybox, our init, adbd and su."""
+    """The initramfs: busybox, adbd, our init and programs."""
     busybox = fetch_busybox(request.target.board, request.busybox, layout=layout)
+    adbd = fetch_adbd(request.target.board, request.adbd, layout=layout)
     with ui.stage("rootfs") as stage:
         initramfs = rootfs.make(
             RootfsRequest(
                 busybox=busybox,
-                adbd=compiled.adbd,
-                su=compiled.su,
+                adbd=adbd.files,
+                programs=compiled.guest,
                 guest_dir=layout.root / "guest",
                 out=compiled.directory.parent / "initramfs.cpio",
             )

@@ -53,12 +53,11 @@ class ProgramsRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """``files`` are the programs to push, by name; the initramfs has ``adbd`` and ``su``."""
+    """``files`` are the programs to push, by name; the initramfs has those of ``guest``."""
 
     directory: Path
     files: dict[str, Path]
-    adbd: Path
-    su: Path
+    guest: dict[str, Path]
     identity: str
 
 
@@ -83,10 +82,9 @@ def build(request: ProgramsRequest, *, layout: Layout, stage: Stage) -> Programs
     version = process.run([request.board.user_compiler, "--version"], what="asking the compiler")
     compiler = version.output[0]
     ndk = Ndk.at(request.ndk) if request.ndk is not None else None
-    adbd, su = (_guest(layout.root, name) for name in ("adbd", "su"))
     identities = {}
-    programs = _userspace(layout.root, request)
-    for program in (*programs, adbd, su):
+    programs, guest = _userspace(layout.root, request), _guest(layout.root)
+    for program in (*programs, *guest):
         stage.update(program.name)
         if ndk is not None and program.jni is not None:
             how = _by_ndk(ndk, program, program.jni, request)
@@ -96,8 +94,7 @@ def build(request: ProgramsRequest, *, layout: Layout, stage: Stage) -> Programs
     return Programs(
         directory=request.out,
         files={program.name: request.out / program.name for program in programs},
-        adbd=request.out / adbd.name,
-        su=request.out / su.name,
+        guest={program.name: request.out / program.name for program in guest},
         identity=stamp.digest(*(f"{name} {value}" for name, value in sorted(identities.items()))),
     )
 
@@ -123,14 +120,17 @@ def _userspace(root: Path, request: ProgramsRequest) -> list[_Program]:
     ]
 
 
-def _guest(root: Path, name: str) -> _Program:
-    folder = root / "guest" / name
-    return _Program(
-        name=name,
-        sources=tuple(sorted(folder.glob("*.c"))),
-        depends=tuple(stamp.files_below(folder)),
-        flags=FLAGS,
-    )
+def _guest(root: Path) -> list[_Program]:
+    """Each folder of guest/ that has C sources is a program of that name."""
+    return [
+        _Program(
+            name=folder.name,
+            sources=tuple(sorted(folder.glob("*.c"))),
+            depends=tuple(stamp.files_below(folder)),
+            flags=FLAGS,
+        )
+        for folder in sorted({source.parent for source in (root / "guest").glob("*/*.c")})
+    ]
 
 
 @dataclass(frozen=True)

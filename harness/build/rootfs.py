@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the initramfs: busybox, our init, adbd and su, and the users.
+"""Makes the initramfs: busybox, Android's adbd, our init and programs, and the users.
 
 The archive is written here rather than by cpio because its device nodes need
-root otherwise, and because the same input must give the same bytes.
+root otherwise, and because the same input must give the same bytes.  It is not
+compressed: what unpacks it is the slowest machine of all.
 """
 
 from __future__ import annotations
 
-import gzip
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from harness import stamp
 from harness.errors import HarnessError
@@ -29,9 +29,14 @@ _APPLETS = (
     "timeout top touch tr true tty umount uname uniq uptime usleep vi watch wc which whoami xargs "
     "yes"
 )
-APPLETS = _APPLETS.split()
+# guest/sh is /bin/sh, and starts this one.
+SHELL = "lib/busybox/sh"
+APPLETS = [name for name in _APPLETS.split() if name != "sh"]
 
-FOLDERS = ("bin", "sbin", "dev", "dev/pts", "proc", "sys", "etc", "data", "data/local")
+FOLDERS = (
+    *("bin", "sbin", "lib", "lib/busybox", "dev", "dev/pts", "proc", "sys", "etc"),
+    *("data", "data/local"),
+)
 STICKY_FOLDERS = ("tmp", "data/local/tmp")
 
 # name, type, mode, major, minor: the kernel opens the console before devtmpfs is there.
@@ -51,18 +56,21 @@ _NO_NAME = b"s-"
 
 @dataclass(frozen=True, kw_only=True)
 class RootfsRequest:
-    """What goes in, and the file to write."""
+    """What goes in, and the file to write.
+
+    ``adbd`` is by the places in the guest (harness.source.userland), ``programs`` are ours.
+    """
 
     busybox: Path
-    adbd: Path
-    su: Path
+    adbd: Mapping[str, Path]
+    programs: Mapping[str, Path]
     guest_dir: Path
     out: Path
 
 
 @dataclass(frozen=True)
 class Initramfs:
-    """A gzipped cpio archive; ``identity`` is that of its content."""
+    """A cpio archive; ``identity`` is that of its content."""
 
     path: Path
     identity: str
@@ -78,7 +86,7 @@ class _Entry:
 
 def make(request: RootfsRequest) -> Initramfs:
     """Write the initramfs, unless the one that is there is the same."""
-    archive = _gzip(_archive(_entries(request)))
+    archive = _archive(_entries(request))
     identity = stamp.digest(archive)
     if not request.out.exists() or request.out.read_bytes() != archive:
         request.out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +107,15 @@ def _entries(request: RootfsRequest) -> Iterator[_Entry]:
     yield _Entry("bin/busybox", stat.S_IFREG | 0o755, busybox)
     for applet in APPLETS:
         yield _Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
-    yield _program("sbin/adbd", request.adbd)
-    yield _program("bin/su", request.su)
+    yield _Entry(SHELL, stat.S_IFLNK | 0o777, b"/bin/busybox")
+    for name, path in sorted(request.programs.items()):
+        yield _program(f"bin/{name}", path)
+    yield _Entry("bin/urgent", stat.S_IFLNK | 0o777, b"sh")
+    folders = {str(place) for name in request.adbd for place in PurePath(name).parents}
+    for folder in sorted(folders - {".", *FOLDERS}):
+        yield _Entry(folder, stat.S_IFDIR | 0o755)
+    for name, path in sorted(request.adbd.items()):
+        yield _program(name, path)
     yield _program("init", request.guest_dir / "init")
     for path in sorted((request.guest_dir / "etc").glob("*")):
         yield _Entry(f"etc/{path.name}", stat.S_IFREG | 0o644, _read(path))
@@ -162,7 +177,3 @@ def _record(inode: int, entry: _Entry) -> bytes:
 
 def _padded(data: bytes) -> bytes:
     return data + b"\0" * (-len(data) % 4)
-
-
-def _gzip(data: bytes) -> bytes:
-    return gzip.compress(data, compresslevel=6, mtime=0)

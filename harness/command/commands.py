@@ -81,6 +81,7 @@ class Selection:
     board: str | None = None
     source: str | None = None
     busybox: str | None = None
+    adbd: str | None = None
     debug: bool = False
     accel: str = "auto"
     toolchain: str | None = None
@@ -121,6 +122,7 @@ class Selection:
             target=target,
             source=self.source,
             busybox=self.busybox,
+            adbd=self.adbd,
             initramfs=self.on.needs_initramfs(target.board),
             ndk=Path(self.ndk) if self.ndk is not None else None,
         )
@@ -184,13 +186,13 @@ class Outputs:
 
 
 def fetch(selection: Selection, *, update: bool, layout: Layout) -> None:
-    """Download what the build needs: kernel source and the guest's busybox."""
+    """Download what the build needs: kernel source, the guest's busybox and adbd."""
     kernels = load_kernels(layout)
     line = kernels.line(selection.kernel)
     pipeline.fetch_source(line, selection.source, layout=layout, update=update)
-    pipeline.fetch_busybox(
-        selection.target(kernels).board, selection.busybox, layout=layout, update=update
-    )
+    board = selection.target(kernels).board
+    pipeline.fetch_busybox(board, selection.busybox, layout=layout, update=update)
+    pipeline.fetch_adbd(board, selection.adbd, layout=layout, update=update)
 
 
 def fetch_sdk(names: Sequence[str], *, accept_licence: bool, layout: Layout) -> None:
@@ -526,6 +528,7 @@ def bench(
             target=replace(selection.target(kernels), variant=plan.kernels[name]),
             source=selection.source,
             busybox=selection.busybox,
+            adbd=selection.adbd,
         )
         for name in plan.used_kernels
     }

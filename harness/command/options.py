@@ -61,7 +61,10 @@ DEVICE = {
 ACCEL = {
     "accel": Option("auto, kvm or tcg (default: auto, which is KVM where a boot proves it)", "auto")
 }
-BUSYBOX = {"busybox": Option("static busybox for the guest (default: Debian's busybox-static)")}
+USERLAND = {
+    "busybox": Option("static busybox for the guest (default: Debian's busybox-static)"),
+    "adbd": Option("folder with Android's adbd and its libraries (default: Debian's adbd)"),
+}
 
 
 def helps(*groups: Mapping[str, Option]) -> dict[str, str]:
@@ -105,6 +108,7 @@ def _selection(given: Mapping[str, Any]) -> Selection:
         board=given.get("board"),
         source=caller_path(given.get("source")),
         busybox=caller_path(given.get("busybox")),
+        adbd=caller_path(given.get("adbd")),
         debug=bool(given.get("debug_kernel")),
         accel=checked(given.get("accel") or "auto"),
         toolchain=caller_path(toolchain) if "/" in (toolchain or "") else toolchain,

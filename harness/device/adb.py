@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -74,19 +75,31 @@ def _listens(pid: int, port: int) -> bool:
     return False
 
 
-# Makes a shell command of one user's: (user, command) to command.
-Su = Callable[[str, str], str]
-
-
-def su_guest(user: str, command: str) -> str:
-    """As another user by our guest's su, which knows names and numbers."""
+def _su_guest(user: str, command: str) -> str:
+    """Our guest's su knows names and numbers."""
     return shlex.join(["su", user, "-c", f"exec {command}"])
 
 
-def su_android(user: str, command: str) -> str:
-    """As another user by Android's su, which wants a uid: that of u0_aN is 10000 + N."""
+def _su_android(user: str, command: str) -> str:
+    """Android's su wants a uid: that of u0_aN is 10000 + N."""
     uid = app_uid(user)
     return shlex.join(["su", user if uid is None else str(uid), "sh", "-c", f"exec {command}"])
+
+
+@dataclass(frozen=True)
+class UserSpace:
+    """How commands are given to what runs on the kernel.
+
+    ``su`` makes a command of another user's: (user, command) to command.  What is
+    before a command that is ``urgent`` lets it run before all others, if there is such.
+    """
+
+    su: Callable[[str, str], str]
+    urgent: str = ""
+
+
+OURS = UserSpace(su=_su_guest, urgent="urgent ")  # guest/sh
+ANDROID = UserSpace(su=_su_android)
 
 
 class AdbServer:
@@ -149,13 +162,13 @@ class AdbServer:
 class AdbLink:
     """One device, reached through the server at a port of 127.0.0.1."""
 
-    def __init__(self, port: int, serial: str, *, su: Su = su_guest) -> None:
+    def __init__(self, port: int, serial: str, *, user_space: UserSpace = OURS) -> None:
         # adbutils starts a server at the default port where it finds none.
         os.environ["ADBUTILS_ADB_PATH"] = "false"
         from adbutils import AdbClient
 
         self.serial = serial
-        self._su = su
+        self._user_space = user_space
         self._client = AdbClient(host="127.0.0.1", port=port, socket_timeout=STALL_SECONDS)
 
     def connect(
@@ -216,8 +229,7 @@ class AdbLink:
     ) -> ShellResult:
         """Run ``argv``, its input empty, and wait for its end; seconds.
 
-        With ``urgent``, our guest's adbd runs it before all usual processes; others
-        do not know the word.
+        With ``urgent``, our guest runs it before all usual processes.
 
         Raises HarnessError when it takes longer, and OSError when the connection
         breaks.
@@ -225,8 +237,7 @@ class AdbLink:
         stdout, stderr = Outlet(), Outlet()
         started = time.monotonic()
         status = self._run(
-            self._command(argv, user),
-            options="v2,raw,urgent" if urgent else "v2,raw",
+            (self._user_space.urgent if urgent else "") + self._command(argv, user),
             stdin=None,
             stdout=stdout,
             stderr=stderr,
@@ -346,13 +357,12 @@ class AdbLink:
 
     def _command(self, argv: Sequence[str], user: str | None) -> str:
         command = shlex.join(argv)
-        return command if user is None else self._su(user, command)
+        return command if user is None else self._user_space.su(user, command)
 
     def _run(
         self,
         command: str,
         *,
-        options: str = "v2,raw",
         stdin: int | None,
         stdout: Outlet,
         stderr: Outlet,
@@ -360,7 +370,7 @@ class AdbLink:
     ) -> int:
         from adbutils import AdbError, AdbTimeout
 
-        service = os.fsencode(f"shell,{options}:{command}")
+        service = os.fsencode(f"shell,v2,raw:{command}")
         if len(service) > MAX_SERVICE_BYTES:
             raise HarnessError(
                 f"the command is too long: {len(service)} bytes, and adb takes {MAX_SERVICE_BYTES}",

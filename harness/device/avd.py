@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import process
-from harness.device.adb import AdbLink, free_port, su_android
+from harness.device.adb import ANDROID, AdbLink, free_port
 from harness.device.console import Console
 from harness.device.emulated import EmulatedDevice, Guest, start_with_free_ports
 from harness.errors import GuestCrash, HarnessError
@@ -112,7 +112,7 @@ def _android_device(request: AvdRequest, folder: Path, options: frozenset[str]) 
             patience=request.patience or ANDROID_BOOT_SECONDS,
             ready=None,
             halted=HALTED,
-            su=su_android,
+            user_space=ANDROID,
         ),
         folder,
     )

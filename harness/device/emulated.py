@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.device.adb import CONNECT_SECONDS, AdbLink, AdbServer, Su, su_guest
+from harness.device.adb import CONNECT_SECONDS, OURS, AdbLink, AdbServer, UserSpace
 from harness.device.console import Console, on_a_terminal
 from harness.device.device import ShellResult
 from harness.errors import GuestCrash, HarnessError
@@ -44,7 +44,7 @@ class Guest:
     emulator, ``serial`` is where adb finds the guest.  The guest is up when its console
     has shown ``ready`` (None: adb alone tells) within ``patience`` seconds.  ``halted``
     is what the console shows when the guest has switched itself off, for an emulator
-    that then stays.  ``su`` makes a command of another user.  Without ``heartbeat``
+    that then stays.  ``user_space`` says how commands are given to it.  Without ``heartbeat``
     nobody asks the guest whether it lives.  At ``gdb_port`` it waits for gdb, and is up
     when that lets it.
     """
@@ -59,7 +59,7 @@ class Guest:
     env: Mapping[str, str] = field(default_factory=dict)
     ready: str | None = READY
     halted: str | None = None
-    su: Su = su_guest
+    user_space: UserSpace = OURS
     heartbeat: bool = True
 
 
@@ -109,7 +109,7 @@ class EmulatedDevice:
             guest.argv, log=guest.run_dir / "console.log", env=guest.env, halted=guest.halted
         )
         self._server = AdbServer(guest.run_dir / "adb")
-        self._link = AdbLink(self._server.port, self.serial, su=guest.su)
+        self._link = AdbLink(self._server.port, self.serial, user_space=guest.user_space)
         if guest.gdb_port is not None:
             return
         self._await_guest(self._console, self._link)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stage 1: where the kernel source of a line comes from, and the guest's busybox.
+"""Stage 1: where the kernel source of a line comes from.
 
 The default is Debian's source package through apt, elsewhere a pinned tarball;
 ``--source`` gives any tree, tarball or git repository instead.  What has been
@@ -20,16 +20,10 @@ from typing import Literal
 
 from harness import cache, process, stamp, ui
 from harness.errors import HarnessError
-from harness.kernels import Board, KernelLine
+from harness.kernels import KernelLine
 from harness.layout import Layout
-from harness.source.download import (
-    AptIndex,
-    DebianPackage,
-    NoSuchPackage,
-    Remote,
-    download,
-    extract_from_deb,
-)
+from harness.source.apt import AptIndex, NoSuchPackage, extract_from_deb
+from harness.source.download import Remote, download
 from harness.ui import Stage
 
 TARBALL_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -93,52 +87,6 @@ def tree_files(root: Path) -> list[str]:
         names = "\n".join(listing.output).split("\0")
         return sorted(name for name in names if name and os.path.lexists(root / name))
     return sorted(_walk(root))
-
-
-def busybox(
-    board: Board, *, given: str | None, layout: Layout, stage: Stage, update: bool = False
-) -> Path:
-    """The static busybox for the guest: the user's own, or Debian's for its architecture."""
-    if given is not None:
-        if not Path(given).is_file():
-            raise HarnessError(f"--busybox: there is no file {given}")
-        return Path(given)
-    folder = layout.cache / f"busybox-{board.userland}"
-    program, record = folder / "busybox", stamp.Stamp(folder / "busybox.json")
-
-    def known() -> bool:
-        there = not update and program.exists()
-        return there and record.read().get("program") == _size(program)
-
-    if known():
-        return program
-    with cache.changing(layout):
-        if not known():
-            _debian_busybox(board, program, record, layout=layout, stage=stage)
-    return program
-
-
-def _debian_busybox(
-    board: Board, program: Path, record: stamp.Stamp, *, layout: Layout, stage: Stage
-) -> None:
-    folder = program.parent
-    if not AptIndex.available():
-        raise HarnessError(
-            "the guest needs a static busybox, and this system has no apt to get one",
-            hint=f"give one built for {board.userland} with --busybox PATH",
-        )
-    index = _apt_index(layout, board.userland)
-    package = index.find("busybox-static", stage=stage)
-    deb = index.download(package, folder / _deb_name(package), stage=stage)
-    record.clear()
-    extract_from_deb(deb, "bin/busybox", program).chmod(0o755)
-    deb.unlink()
-    record.write(
-        program=_size(program),
-        url=package.url,
-        sha256=package.sha256,
-        version=package.version,
-    )
 
 
 def _default_source(request: FetchRequest, *, layout: Layout, stage: Stage) -> Source:
@@ -208,14 +156,14 @@ def _debian_source(request: FetchRequest, *, folder: Path, layout: Layout, stage
     spec = request.line.source
     assert spec.debian_package is not None and spec.tarball_in_package is not None
     record = stamp.Stamp(folder / "source.json")
-    index = _apt_index(layout, AptIndex.native_architecture())
+    index = AptIndex.of(layout.cache, AptIndex.native_architecture())
     package = index.find(spec.debian_package, stage=stage)
     if record.read().get("url") == package.url:
         cached = _cached(record, folder, key=request.line.name)
         if cached is not None:
             return cached
     stage.update(f"downloading {package.name} {package.version}")
-    deb = index.download(package, folder / _deb_name(package), stage=stage)
+    deb = index.download(package, folder / package.file_name, stage=stage)
     stage.update(f"unpacking {package.name} {package.version}")
     record.clear()
     tarball = folder / Path(spec.tarball_in_package).name
@@ -226,13 +174,9 @@ def _debian_source(request: FetchRequest, *, folder: Path, layout: Layout, stage
 
 def _instead(layout: Layout) -> str:
     """The kernel sources that this system's release does have."""
-    names = _apt_index(layout, AptIndex.native_architecture()).names("linux-source-")
+    names = AptIndex.of(layout.cache, AptIndex.native_architecture()).names("linux-source-")
     kernels = [name for name in names if re.fullmatch(r"linux-source-\d+\.\d+", name)]
     return f" (this release has {', '.join(kernels)})" if kernels else ""
-
-
-def _apt_index(layout: Layout, architecture: str) -> AptIndex:
-    return AptIndex(layout.cache / f"apt-{architecture}", architecture=architecture)
 
 
 def _record(record: stamp.Stamp, tarball: Path, *, version: str, url: str, key: str) -> Source:
@@ -386,11 +330,6 @@ def _url_path(url: str) -> str:
 def _version_in(name: str) -> str:
     match = re.search(r"\d+\.\d+(\.\d+)?(-rc\d+)?", name)
     return match.group() if match else "unknown"
-
-
-def _deb_name(package: DebianPackage) -> str:
-    """With the version, so that a ``.part`` is never continued with another one's bytes."""
-    return f"{package.name}_{package.version.replace(':', '%3a')}.deb"
 
 
 def _size(path: Path) -> int:

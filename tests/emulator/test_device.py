@@ -214,6 +214,21 @@ def test_a_guest_whose_users_burn_all_cpus_is_looked_after(device: Device) -> No
     device.check()
 
 
+@pytest.mark.parametrize("urgent", [False, True])
+def test_commands_have_the_usual_priority_and_urgent_ones_that_of_adbd(
+    device: Device, urgent: bool
+) -> None:
+    if device.name != "qemu":
+        pytest.skip("this shell is that of our guest")
+    script = "cat /proc/self/stat; cat /proc/self/oom_score_adj"
+    stat, adjustment = device.shell(["sh", "-c", script], timeout=10, urgent=urgent).stdout.split(
+        "\n"
+    )[:2]
+    policy = int(stat.rsplit(")")[1].split()[38])
+    assert policy == (os.SCHED_RR if urgent else os.SCHED_OTHER)
+    assert int(adjustment) < 0 if urgent else int(adjustment) == 0
+
+
 def test_device_shell_that_does_not_end(device: Device) -> None:
     begin = time.monotonic()
     with pytest.raises(HarnessError) as caught:
@@ -230,7 +245,8 @@ def test_device_push_and_pull(device: Device, big_file: Path) -> None:
     mode = device.shell(["stat", "-c", "%a", "/data/local/tmp/big"], timeout=10).stdout
     device.shell(["rm", "/data/local/tmp/big"], timeout=10)
     assert back.read_bytes() == big_file.read_bytes()
-    assert mode == "640\n"
+    # Android's adbd gives all users the rights of the owner.
+    assert mode == "666\n"
 
 
 def test_device_push_of_a_file_that_is_not_there(device: Device, tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def make_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
             "modules/limits/Kbuild": "obj-m := limits.o\n",
             "userspace/play/jni/play.c": "int main(void) { return 0; }\n",
             "userspace/include/shared.h": "\n",
-            "guest/adbd/adbd.c": "int main(void) { return 0; }\n",
+            "guest/sh/sh.c": "int main(void) { return 0; }\n",
             "guest/su/su.c": "int main(void) { return 0; }\n",
         },
     )

@@ -61,12 +61,12 @@ def test_each_folder_with_jni_is_a_program(checkout: Checkout) -> None:
     result = build(checkout)
     assert list(result.files) == ["play"]
     assert result.files["play"].exists()
-    assert result.adbd.exists()
-    assert result.su.exists()
-    play, adbd, su = compiled(checkout)
+    assert list(result.guest) == ["sh", "su"]
+    assert all(path.exists() for path in result.guest.values())
+    play, sh, su = compiled(checkout)
     assert "-static -O2 -Wall -Wextra -Werror -std=gnu11 -isystem /headers" in play
     assert play.endswith("/userspace/play/jni/play.c -pthread")
-    assert "-isystem" not in adbd + su
+    assert "-isystem" not in sh + su
 
 
 def test_nothing_changed_compiles_nothing(checkout: Checkout) -> None:
@@ -117,7 +117,7 @@ def test_an_ndk_makes_the_programs_but_not_those_of_the_guest(
     built = (ndk / "built").read_text()
     assert built == f"/headers {jni}/Android.mk {jni}/Application.mk\n"
     assert [line.split()[-2] for line in compiled(checkout)] == [
-        str(checkout.layout.root / "guest" / name / f"{name}.c") for name in ("adbd", "su")
+        str(checkout.layout.root / "guest" / name / f"{name}.c") for name in ("sh", "su")
     ]
 
 

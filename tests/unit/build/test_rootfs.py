@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import stat
 from dataclasses import dataclass
@@ -44,43 +43,48 @@ def request_(tmp_path: Path) -> RootfsRequest:
     guest = tmp_path / "guest"
     (guest / "etc").mkdir(parents=True)
     (guest / "init").write_text("#!/bin/sh\n")
-    (guest / "etc" / "inittab").write_text("::respawn:/sbin/adbd\n")
+    (guest / "etc" / "inittab").write_text("::respawn:/bin/start_adbd\n")
     (tmp_path / "busybox").write_bytes(b"busy")
     (tmp_path / "adbd").write_bytes(b"adbd!")
+    (tmp_path / "loader").write_bytes(b"loader!")
     (tmp_path / "su").write_bytes(b"su!")
+    (tmp_path / "sh").write_bytes(b"sh!")
     return RootfsRequest(
         busybox=tmp_path / "busybox",
-        adbd=tmp_path / "adbd",
-        su=tmp_path / "su",
+        adbd={"bin/adbd": tmp_path / "adbd", "lib64/ld.so": tmp_path / "loader"},
+        programs={"su": tmp_path / "su", "sh": tmp_path / "sh"},
         guest_dir=guest,
         out=tmp_path / "out" / "initramfs.cpio",
     )
 
 
 def test_what_is_in_it(request_: RootfsRequest) -> None:
-    entries = unpack(gzip.decompress(make(request_).path.read_bytes()))
+    entries = unpack(make(request_).path.read_bytes())
     assert entries["init"].data == b"#!/bin/sh\n"
     assert stat.S_IMODE(entries["init"].mode) == 0o755
-    assert entries["sbin/adbd"].data == b"adbd!"
+    assert entries["bin/adbd"].data == b"adbd!"
+    assert entries["lib64/ld.so"].data == b"loader!"
     assert entries["bin/su"].data == b"su!"
-    assert entries["bin/sh"].data == b"busybox"
-    assert stat.S_ISLNK(entries["bin/sh"].mode)
+    assert entries["bin/sh"].data == b"sh!"
+    assert entries["lib/busybox/sh"].data == b"/bin/busybox"
+    assert entries["bin/ash"].data == b"busybox"
+    assert stat.S_ISLNK(entries["bin/ash"].mode)
     assert stat.S_ISCHR(entries["dev/console"].mode)
     assert entries["dev/console"].device == (5, 1)
     assert stat.S_IMODE(entries["data/local/tmp"].mode) == 0o1777
-    assert entries["etc/inittab"].data == b"::respawn:/sbin/adbd\n"
+    assert entries["etc/inittab"].data == b"::respawn:/bin/start_adbd\n"
 
 
 def test_a_folder_comes_before_what_is_in_it(request_: RootfsRequest) -> None:
     """The kernel makes no folders on its own as it unpacks."""
     seen = {""}
-    for name in unpack(gzip.decompress(make(request_).path.read_bytes())):
+    for name in unpack(make(request_).path.read_bytes()):
         assert name.rpartition("/")[0] in seen, name
         seen.add(name)
 
 
 def test_the_users_are_those_of_android(request_: RootfsRequest) -> None:
-    entries = unpack(gzip.decompress(make(request_).path.read_bytes()))
+    entries = unpack(make(request_).path.read_bytes())
     lines = entries["etc/passwd"].data.decode().splitlines()
     users = {line.split(":")[0]: int(line.split(":")[2]) for line in lines}
     assert users["root"] == 0
@@ -99,18 +103,18 @@ def test_the_same_input_gives_the_same_bytes(request_: RootfsRequest) -> None:
     assert again == first
     assert again.path.stat().st_mtime_ns == before
     again.path.unlink()
-    for path in (request_.busybox, request_.adbd, request_.guest_dir / "init"):
+    for path in (request_.busybox, request_.programs["su"], request_.guest_dir / "init"):
         os.utime(path, (1, 1))
     assert make(request_) == first
 
 
 def test_other_input_gives_another_identity(request_: RootfsRequest) -> None:
     first = make(request_)
-    request_.adbd.write_bytes(b"adbd?")
+    request_.adbd["bin/adbd"].write_bytes(b"adbd?")
     assert make(request_).identity != first.identity
 
 
 def test_a_missing_program_is_named(request_: RootfsRequest) -> None:
-    request_.adbd.unlink()
-    with pytest.raises(HarnessError, match=str(request_.adbd)):
+    request_.adbd["bin/adbd"].unlink()
+    with pytest.raises(HarnessError, match=str(request_.adbd["bin/adbd"])):
         make(request_)

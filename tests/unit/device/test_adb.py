@@ -20,7 +20,7 @@ from adbutils import AdbClient
 from harness.device.adb import AdbLink, AdbServer, free_port
 from harness.errors import HarnessError
 
-ADBD = Path(__file__).parents[3] / "guest" / "adbd"
+ADBD = Path(__file__).parent / "adbd"
 FILE_BYTES = 20_000_000
 
 

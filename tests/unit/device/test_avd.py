@@ -51,7 +51,7 @@ def adbd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
     (folder / "bin").mkdir()
     path = f'-DSHELL_PATH="{folder}/bin:/usr/bin:/bin"'
-    sources = sorted(str(path) for path in (ROOT / "guest" / "adbd").glob("*.c"))
+    sources = sorted(str(path) for path in (Path(__file__).parent / "adbd").glob("*.c"))
     subprocess.run(["cc", "-O1", path, "-o", str(folder / "adbd"), *sources], check=True)
     return folder / "adbd"
 

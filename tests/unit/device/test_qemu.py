@@ -41,7 +41,7 @@ exec "{folder}/adbd" -a 127.0.0.1 -p "$port" -n
 @pytest.fixture(scope="module")
 def adbd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     binary = tmp_path_factory.mktemp("build") / "adbd"
-    sources = sorted(str(path) for path in (ROOT / "guest" / "adbd").glob("*.c"))
+    sources = sorted(str(path) for path in (Path(__file__).parent / "adbd").glob("*.c"))
     subprocess.run(["cc", "-O1", "-o", str(binary), *sources], check=True)
     return binary
 

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from harness.errors import HarnessError
 from harness.kernels import KernelLine, SourceSpec
 from harness.source import download, fetch
-from harness.source.download import AptIndex, DebianPackage, NoSuchPackage, Remote
+from harness.source.apt import AptIndex, DebianPackage, NoSuchPackage
+from harness.source.download import Remote
 from harness.source.fetch import FetchRequest, Source
 from tests.unit.fake_tree import Checkout, make_checkout, stage, write
 
@@ -178,21 +179,6 @@ def test_wrong_source(checkout: Checkout, tmp_path: Path, name: str, complaint: 
     (tmp_path / "file.txt").touch()
     with pytest.raises(HarnessError, match=complaint):
         fetched(checkout, str(tmp_path / name))
-
-
-def test_busybox_of_the_user(checkout: Checkout, tmp_path: Path) -> None:
-    board = checkout.kernels.target().board
-    (tmp_path / "busybox").touch()
-
-    def busybox(given: str | None) -> Path:
-        return fetch.busybox(board, given=given, layout=checkout.layout, stage=stage())
-
-    assert busybox(str(tmp_path / "busybox")) == tmp_path / "busybox"
-    with pytest.raises(HarnessError, match="--busybox: there is no file"):
-        busybox(str(tmp_path / "other"))
-    with pytest.raises(HarnessError, match="no apt") as error:
-        busybox(None)
-    assert "--busybox PATH" in error.value.hint
 
 
 def git_line(checkout: Checkout, commit: str | None = None) -> KernelLine:

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The listener: a process for each connection. */
+/*
+ * A device for the unit tests: speaks adb on this machine, at an address of one's
+ * choice.  The guest runs Android's own adbd.  This is the listener: a process for each
+ * connection.
+ */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,34 +50,6 @@ static int listen_at(const char *address, const char *port)
 	    listen(fd, 16))
 		return -1;
 	return fd;
-}
-
-/*
- * However many processes want the CPU, this one is heard: it does little, and
- * what it starts for others gets back to a usual priority (lose_privileges()).
- */
-static void go_first(void)
-{
-	const struct sched_param priority = { .sched_priority = 1 };
-
-	/* Where it is not allowed, adbd is as slow as the rest. */
-	if (sched_setscheduler(0, SCHED_RR, &priority) && !geteuid())
-		perror("adbd: SCHED_RR");
-}
-
-/* Without this connection there is no way to see what went wrong. */
-static void survive_oom(void)
-{
-	int fd;
-
-	if (geteuid())
-		return;
-	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		if (write(fd, "-1000", 5) < 0)
-			perror("adbd: oom_score_adj");
-		close(fd);
-	}
 }
 
 static void accept_forever(int listener)
@@ -135,8 +110,6 @@ int main(int argc, char **argv)
 			port, strerror(errno));
 		return 1;
 	}
-	survive_oom();
-	go_first();
 	if (notify) {
 		printf("guest: ready\n");
 		fflush(stdout);

@@ -6,9 +6,6 @@
  * a byte that says what it is, a length, the bytes.  That keeps standard error
  * apart and brings the exit status back.
  *
- * A command has the usual priority, or with the option "urgent", which is our
- * own, that of adbd: for what looks after a guest whose CPUs are all busy.
- *
  * A command that ends by itself leaves behind what it started in the
  * background, such as a daemon; nothing is waited for but the command.  If the
  * other side goes away first, all that the command has started is killed.
@@ -18,7 +15,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +26,6 @@
 
 #include "adbd.h"
 
-/* Tests on a host build with another. */
 #ifndef SHELL_PATH
 #define SHELL_PATH	"/data/local/tmp:/bin:/sbin:/usr/bin:/usr/sbin"
 #endif
@@ -88,23 +83,6 @@ static void set_environment(const char *options)
 	}
 }
 
-/* What adbd needs to survive must not protect the commands. */
-static void lose_privileges(const char *options)
-{
-	static const struct sched_param usual;
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-
-	if (!strstr(options, ",urgent") &&
-	    sched_setscheduler(0, SCHED_OTHER, &usual))
-		perror("adbd: SCHED_OTHER");
-	if (fd < 0)
-		return;
-	/* Where it is not allowed, there was no protection to lose either. */
-	if (!geteuid() && write(fd, "0", 1) < 0)
-		errno = 0;
-	close(fd);
-}
-
 static void exec_command(const char *options, const char *command)
 {
 	sigset_t none;
@@ -113,7 +91,6 @@ static void exec_command(const char *options, const char *command)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	set_environment(options);
-	lose_privileges(options);
 	if (chdir("/"))
 		perror("adbd: /");
 	if (*command)
