@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from harness.errors import HarnessError
+from msgspec import Meta, field
+from msgspec.structs import replace
+
+from harness.datafile import NO_KEY, Table, load, name_entries, require_known
 from harness.kernels import KernelVariant as Kernel
 from harness.layout import Layout
+
+Count = Annotated[int, Meta(ge=1)]
 
 FEW_PROCESSES = 10
 REPEATED = ("page", "churn")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
+class Variant(Table, frozen=True, kw_only=True):
     """One way to run the workloads: a kernel, the table of limits, the memory cgroup.
 
     ``options`` are mm_bench's; ``memory_max`` is the limit of the memory cgroup it
@@ -28,13 +30,13 @@ class Variant:
 
     name: str
     kernel: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
     workloads: tuple[str, ...]
-    processes: tuple[int, ...]
-    append: str
-    memory_max: str | None
-    rounds: int | None
-    quick: bool
+    processes: tuple[Count, ...] = (FEW_PROCESSES,)
+    append: str = ""
+    memory_max: str | None = None
+    rounds: Count | None = None
+    quick: bool = False
 
     @property
     def repeated(self) -> tuple[str, ...]:
@@ -47,8 +49,7 @@ class Variant:
         return tuple(name for name in self.workloads if name not in REPEATED)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Smp:
+class Smp(Table, frozen=True, kw_only=True):
     """What is done on several CPUs: breaches, by so many threads at once; rounds with
     and without a reader of /proc/mm_limits; ``spins`` times, 400 processes that spin;
     and the programs of mm_hostile named.  The last two on the kernel ``memcg``, too,
@@ -56,39 +57,49 @@ class Smp:
     """
 
     kernel: str
-    cpus: int
-    threads: int
-    breaches: int
-    rounds: int
-    spins: int
+    cpus: Count
+    threads: Count
+    breaches: Count
+    rounds: Count
+    spins: Count
     memcg: str | None = None
     hostile: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Unmet:
+class Unmet(Table, frozen=True, kw_only=True):
     """A target that cannot be met: the most the figure may be for now, and why."""
 
     at_most: float
     why: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Table, frozen=True, kw_only=True):
     """Everything ``./run bench`` does; ``targets`` are the most a figure may be, ``unmet``
-    those of them that it is not held to."""
+    those of them that it is not held to.  With ``quick``, few rounds of the main ones."""
 
-    kernels: Mapping[str, Kernel]
-    variants: tuple[Variant, ...]
-    rounds: int
-    breaches: int
-    processes: tuple[int, ...]
+    kernels: Mapping[str, Kernel] = field(name="kernel")
+    variants: tuple[Variant, ...] = field(name="variant")
+    rounds: Count
+    quick_rounds: Count
+    breaches: Count
+    quick_breaches: Count
+    processes: tuple[Count, ...]
     smp: Smp
-    memory: int
+    memory: Count = field(name="memory-mb")
     append: str
-    targets: Mapping[str, float]
-    unmet: Mapping[str, Unmet]
-    quick: bool
+    targets: Mapping[str, float] = field(name="target")
+    unmet: Mapping[str, Unmet] = field(default_factory=dict)
+    quick: bool = field(default=False, name=NO_KEY)
+
+    def __post_init__(self) -> None:
+        """ValueError if something is named that is not there."""
+        name_entries(self.kernels)
+        used = {"smp.kernel": self.smp.kernel, "smp.memcg": self.smp.memcg or self.smp.kernel}
+        used |= {f"kernel of the variant {one.name}": one.kernel for one in self.variants}
+        for key, name in used.items():
+            require_known(key, name, self.kernels)
+        for figure in self.unmet:
+            require_known("[unmet.NAME]", figure, self.targets)
 
     @property
     def used_kernels(self) -> tuple[str, ...]:
@@ -100,91 +111,24 @@ class Plan:
 def load_plan(path: Path, *, quick: bool, layout: Layout) -> Plan:
     """Read the plan at ``path``; ``quick`` leaves the main figures with few rounds.
 
-    Raises HarnessError for a missing or wrong entry.
+    HarnessError says what is wrong in it, where, and what is valid.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        plan = _plan(data, root=layout.root)
-    except OSError as error:
-        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
-    except KeyError as error:
-        raise HarnessError(f"{path}: the key {error} is missing") from error
-    except (ValueError, TypeError) as error:
-        raise HarnessError(f"{path}: {error}") from error
-    for user, kernel in (
-        ("smp", plan.smp.kernel),
-        ("smp", plan.smp.memcg or plan.smp.kernel),
-        *((f"variant {variant.name}", variant.kernel) for variant in plan.variants),
-    ):
-        if kernel not in plan.kernels:
-            raise HarnessError(f"{path}: {user}: no kernel {kernel!r}")
-    for figure in plan.unmet:
-        if figure not in plan.targets:
-            raise HarnessError(f"{path}: unmet {figure!r}: there is no such target")
-    return _shortened(plan, data) if quick else plan
+    plan = load(path, Plan, root=layout.root, hint="bench/plan.toml explains the keys")
+    return _shortened(plan) if quick else plan
 
 
-def _plan(data: Mapping[str, Any], *, root: Path) -> Plan:
-    return Plan(
-        kernels={name: _kernel(name, table, root) for name, table in data["kernel"].items()},
-        variants=tuple(_variant(table) for table in data["variant"]),
-        rounds=data["rounds"],
-        breaches=data["breaches"],
-        processes=tuple(data["processes"]),
-        smp=_smp(data["smp"]),
-        memory=data["memory-mb"],
-        append=data["append"],
-        targets=dict(data["target"]),
-        unmet={
-            name: Unmet(at_most=table["at-most"], why=table["why"])
-            for name, table in data.get("unmet", {}).items()
-        },
-        quick=False,
-    )
-
-
-def _smp(table: Mapping[str, Any]) -> Smp:
-    return Smp(**{**table, "hostile": tuple(table.get("hostile", ()))})
-
-
-def _kernel(name: str, table: Mapping[str, Any], root: Path) -> Kernel:
-    return Kernel(
-        name=name,
-        until=table.get("until"),
-        configs=tuple(root / config for config in table["configs"]),
-    )
-
-
-def _variant(table: Mapping[str, Any]) -> Variant:
-    return Variant(
-        name=table["name"],
-        kernel=table["kernel"],
-        options=tuple(table.get("options", ())),
-        workloads=tuple(table["workloads"]),
-        processes=tuple(table.get("processes", (FEW_PROCESSES,))),
-        append=table.get("append", ""),
-        memory_max=table.get("memory-max"),
-        rounds=table.get("rounds"),
-        quick=table.get("quick", False),
-    )
-
-
-def _shortened(plan: Plan, data: Mapping[str, Any]) -> Plan:
+def _shortened(plan: Plan) -> Plan:
     """The main figures: cost of a page, of the kill of one among few."""
     return replace(
         plan,
         variants=tuple(
-            replace(
-                variant,
-                workloads=variant.repeated,
-                processes=variant.processes[:1],
-            )
+            replace(variant, workloads=variant.repeated, processes=variant.processes[:1])
             for variant in plan.variants
             if variant.quick
         ),
-        rounds=data["quick-rounds"],
-        breaches=data["quick-breaches"],
+        rounds=plan.quick_rounds,
+        breaches=plan.quick_breaches,
         processes=(plan.processes[0], plan.processes[-2]),
-        smp=replace(plan.smp, breaches=data["quick-breaches"], spins=1, memcg=None, hostile=()),
+        smp=replace(plan.smp, breaches=plan.quick_breaches, spins=1, memcg=None, hostile=()),
         quick=True,
     )

@@ -209,7 +209,7 @@ def fetch_sdk(names: Sequence[str], *, accept_licence: bool, layout: Layout) -> 
     with pipeline.exclusive(layout):
         for package in packages:
             with ui.stage(package.name) as stage:
-                stage.note(str(sdk.install(package, layout=layout, stage=stage)))
+                stage.note(str(sdk.install(package, catalogue, layout=layout, stage=stage)))
 
 
 def build(selection: Selection, *, policies: Sequence[str], every: bool, layout: Layout) -> None:

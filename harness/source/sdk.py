@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec import field
 
 from harness import cache, process, stamp
+from harness.datafile import NO_KEY, Table, load, name_entries
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.source.download import Remote, download, remote_size
@@ -27,22 +27,32 @@ SDK_VARIABLES = ("ANDROID_SDK_ROOT", "ANDROID_HOME")
 COMPLETE = ".complete.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SdkPackage:
-    """One archive, and its place below the root of an SDK."""
+class SdkPackage(Table, frozen=True, kw_only=True):
+    """One archive below the catalogue's ``base``, and its place below the root of an SDK."""
 
-    name: str
+    name: str = field(default="", name=NO_KEY)
     description: str
-    remote: Remote
+    file: str
+    sha1: str | None = None
+    sha256: str | None = None
     folder: str
 
+    def __post_init__(self) -> None:
+        """ValueError if nothing verifies it."""
+        if self.sha1 is None and self.sha256 is None:
+            raise ValueError("needs sha256, or sha1 where nothing better is published")
 
-@dataclass(frozen=True, kw_only=True)
-class Catalogue:
-    """All packages, and the address of the licence that they come under."""
 
+class Catalogue(Table, frozen=True, kw_only=True):
+    """All packages, where they are, and the address of the licence that they come under."""
+
+    base: str
     licence: str
-    packages: Mapping[str, SdkPackage]
+    packages: Mapping[str, SdkPackage] = field(name="package")
+
+    def __post_init__(self) -> None:
+        """Give the packages their names."""
+        name_entries(self.packages)
 
     def package(self, name: str) -> SdkPackage:
         """The package of that name; HarnessError lists the names there are."""
@@ -53,32 +63,14 @@ class Catalogue:
             )
         return self.packages[name]
 
+    def remote(self, package: SdkPackage) -> Remote:
+        """What is to be downloaded."""
+        return Remote(url=self.base + package.file, sha1=package.sha1, sha256=package.sha256)
+
 
 def load_catalogue(layout: Layout) -> Catalogue:
-    """Read configs/android-sdk.toml; raises HarnessError on a missing or wrong entry."""
-    path = layout.root / "configs" / "android-sdk.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        packages = {
-            name: _package(name, table, base=data["base"])
-            for name, table in data["package"].items()
-        }
-        return Catalogue(licence=data["licence"], packages=packages)
-    except OSError as error:
-        raise HarnessError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise HarnessError(f"{path} is not valid TOML: {error}") from error
-    except KeyError as error:
-        raise HarnessError(f"{path}: the key {error} is missing") from error
-
-
-def _package(name: str, table: Mapping[str, Any], *, base: str) -> SdkPackage:
-    remote = Remote(url=base + table["file"], sha1=table.get("sha1"), sha256=table.get("sha256"))
-    if remote.sha1 is None and remote.sha256 is None:
-        raise KeyError(f"package.{name}.sha256")
-    return SdkPackage(
-        name=name, description=table["description"], remote=remote, folder=table["folder"]
-    )
+    """Read configs/android-sdk.toml; HarnessError says what is wrong in it, and where."""
+    return load(layout.root / "configs" / "android-sdk.toml", Catalogue, root=layout.root)
 
 
 def our_root(layout: Layout) -> Path:
@@ -90,28 +82,31 @@ def notice(packages: Sequence[SdkPackage], catalogue: Catalogue) -> tuple[str, .
     """What would be downloaded, how large it is, from where, and under which licence."""
     lines = []
     for package in packages:
-        size = remote_size(package.remote.url)
+        url = catalogue.remote(package).url
+        size = remote_size(url)
         megabytes = f"{size / 1e6:.0f} MB" if size else "unknown size"
-        lines += [f"{package.name}: {package.description}", f"  {megabytes}, {package.remote.url}"]
+        lines += [f"{package.name}: {package.description}", f"  {megabytes}, {url}"]
     return (*lines, f"licence: {catalogue.licence}")
 
 
-def install(package: SdkPackage, *, layout: Layout, stage: Stage) -> Path:
+def install(package: SdkPackage, catalogue: Catalogue, *, layout: Layout, stage: Stage) -> Path:
     """Download and unpack one package unless it is there; returns its folder."""
-    root = our_root(layout)
+    root, remote = our_root(layout), catalogue.remote(package)
     folder = root / package.folder
     record = stamp.Stamp(folder / COMPLETE)
-    if not record.matches(package.remote.url):
+    if not record.matches(remote.url):
         with cache.changing(layout):
-            if not record.matches(package.remote.url):
-                _install(package, root, record, stage=stage)
+            if not record.matches(remote.url):
+                _install(package, remote, root, record, stage=stage)
     return folder
 
 
-def _install(package: SdkPackage, root: Path, record: stamp.Stamp, *, stage: Stage) -> None:
+def _install(
+    package: SdkPackage, remote: Remote, root: Path, record: stamp.Stamp, *, stage: Stage
+) -> None:
     folder = root / package.folder
     process.require("unzip", hint="sudo apt-get install unzip")
-    archive = download(package.remote, root / Path(package.remote.url).name, stage=stage)
+    archive = download(remote, root / Path(remote.url).name, stage=stage)
     stage.update(f"unpacking {archive.name}")
     unpacked = root / f"{package.name}.part"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -123,7 +118,7 @@ def _install(package: SdkPackage, root: Path, record: stamp.Stamp, *, stage: Sta
     # Without these, the emulator does not take the folder for an SDK.
     for name in ("platforms", "platform-tools"):
         (root / name).mkdir(exist_ok=True)
-    record.write(identity=package.remote.url)
+    record.write(identity=remote.url)
     archive.unlink()
 
 

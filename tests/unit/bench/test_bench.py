@@ -111,10 +111,12 @@ def test_quick_keeps_the_main_figures() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('kernel = "memcg"', 'kernel = "memgc"', "no kernel 'memgc'"),
-        ("rounds = 20", "rundes = 12", "'rounds' is missing"),
+        ('kernel = "memcg"', 'kernel = "memgc"', "is 'memgc', valid: unpatched, patched, memcg"),
+        ("rounds = 20", "rundes = 12", "unknown key 'rundes', valid: kernel, "),
         ("rounds = 20", "rounds = = 12", "plan.toml"),
         ("breaches = 50", "breeches = 50", "breeches"),
+        ("spins = 3", "spins = 0", r"smp\.spins: must be an integer >= 1, is 0"),
+        ('[unmet."fork.limited"]', '[unmet."fork.limit"]', "is 'fork.limit', valid: page.empty"),
     ],
 )
 def test_a_wrong_plan_is_told(tmp_path: Path, old: str, new: str, said: str) -> None:

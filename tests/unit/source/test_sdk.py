@@ -69,14 +69,14 @@ def edit(layout: Layout, old: str, new: str) -> None:
 
 
 def install(layout: Layout) -> Path:
-    package = sdk.load_catalogue(layout).package("emulator")
-    return sdk.install(package, layout=layout, stage=stage())
+    catalogue = sdk.load_catalogue(layout)
+    return sdk.install(catalogue.package("emulator"), catalogue, layout=layout, stage=stage())
 
 
 def test_our_own_catalogue_is_valid() -> None:
     catalogue = sdk.load_catalogue(Layout.default())
     assert set(catalogue.packages) == {"emulator", "system-image", "ndk-r10e", "ndk-r25c"}
-    assert all(one.remote.sha1 or one.remote.sha256 for one in catalogue.packages.values())
+    assert all(catalogue.remote(one).url for one in catalogue.packages.values())
 
 
 def test_without_consent_nothing_is_downloaded(
@@ -135,8 +135,10 @@ def test_an_unknown_package_lists_those_there_are(layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("licence =", "license =", "the key 'licence' is missing"),
-        ("sha1 =", "sha512 =", "package.emulator.sha256"),
+        ("licence =", "license =", "unknown key 'license', valid: base, licence, package"),
+        ("sha1 =", "sha512 =", "package.emulator: unknown key 'sha512'"),
+        ("sha1 =", "#", "package.emulator: needs sha256"),
+        ('folder = "emulator"', "folder = 1", "package.emulator.folder: must be a string, is 1"),
         ("licence =", "licence", "not valid TOML"),
     ],
 )
