@@ -16,7 +16,17 @@ from invoke.tasks import task
 # invoke switches this on, which would recompile the harness at every start.
 sys.dont_write_bytecode = False
 
-from harness.command import commands, grading, guests, own_policy, patching, streams, watching
+from harness.command import (
+    benching,
+    commands,
+    grading,
+    guests,
+    own_policy,
+    patching,
+    streams,
+    testing,
+    watching,
+)
 from harness.command.cli import (
     caller_file,
     caller_path,
@@ -25,7 +35,7 @@ from harness.command.cli import (
     misuse_exits_2,
     words_after_dashes,
 )
-from harness.command.commands import Outputs, Selection
+from harness.command.commands import Outputs
 from harness.command.options import (
     ACCEL,
     BOARD,
@@ -37,6 +47,7 @@ from harness.command.options import (
     helps,
     selecting,
 )
+from harness.command.selection import Selection
 from harness.errors import HarnessError
 from harness.layout import Layout
 
@@ -432,7 +443,7 @@ def bench(
     results: str | None = None,
 ) -> None:
     """Measure what limits cost, in instructions, beside an unpatched kernel and memcg."""
-    code = commands.bench(
+    code = benching.bench(
         selection,
         quick=quick,
         report_only=report_only,
@@ -453,7 +464,7 @@ def bench(
 @guarded
 def test(_c: Context, only: str | None = None) -> None:
     """Run the linters, the unit tests and the emulator tests."""
-    finish(commands.test(only=_names(only), layout=Layout.default()))
+    finish(testing.test(only=_names(only), layout=Layout.default()))
 
 
 @task

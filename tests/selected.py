@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 
-from harness.command.commands import Selection
+from harness.command.selection import Selection
 from harness.device.start import DeviceOptions
 from harness.policies import Policy, known
 
 
 def selection(*, debug: bool = False) -> Selection:
-    """What harness.command.commands.Selection.environment has put into variables."""
+    """What harness.command.selection.Selection.environment has put into variables."""
     return Selection(
         kernel=_value("KERNEL"),
         arch=_value("ARCH"),

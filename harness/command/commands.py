@@ -8,48 +8,37 @@ are returned.
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from msgspec import structs
-
-from harness import process, stamp, ui
-from harness.bench import show
-from harness.bench.figures import Figure, figures, most_apart
-from harness.bench.found import Measurements
-from harness.bench.guest import Boot
-from harness.bench.measure import measure
-from harness.bench.plan import Plan, load_plan
-from harness.bench.plot import plot
+from harness import stamp, ui
 from harness.build import pipeline
-from harness.build.build import KernelBuild
-from harness.build.ndk import Ndk, abi_of
-from harness.build.pipeline import Prepared, PrepareRequest
+from harness.build.pipeline import Prepared
 from harness.cache import LOCK, changing
 from harness.case import record
-from harness.case.guest import COMMAND_TIMEOUT_S, GUEST_DIR, POLICY_FILE, GuestKernel
+from harness.case.guest import GuestKernel
 from harness.case.load import load_scenarios
 from harness.case.run import exit_code, run_cases
 from harness.case.select import select_cases
 from harness.command import doctor as doctor_module
-from harness.command import lint
-from harness.device import kept, qemu
-from harness.device.accel import PROOF_SECONDS, Accel, choose
+from harness.command.booting import (
+    accelerate,
+    policy_modules,
+    prepare_all,
+    start_guest,
+)
+from harness.command.selection import Selection
+from harness.device import kept
+from harness.device.accel import Accel
 from harness.device.device import Device
-from harness.device.emulated import EmulatedDevice
-from harness.device.qemu import BootRequest
-from harness.device.start import DeviceOptions, Emulator, start
 from harness.errors import ExitCode, HarnessError
-from harness.kernels import Kernels, KernelVariant, Target, TestedKernel, load_kernels
+from harness.kernels import load_kernels
 from harness.layout import Layout
-from harness.policies import Policy, load_policies
+from harness.policies import load_policies
 from harness.show.compare import compare as compare_files
 from harness.show.page import write_page
 from harness.show.report import (
@@ -58,119 +47,16 @@ from harness.show.report import (
     results_data,
     write_junit,
     write_results,
-    write_text,
 )
 from harness.show.results import read_results
-from harness.source import patch, sdk
-from harness.ui import Stage
+from harness.source import sdk
 
 # What `./run stress` runs, each for the same time.  Four CPUs even on a smaller machine.
 STRESS_SCENARIOS = ("stress", "fuzz")
+
 STRESS_POLICIES = ("rss",)
+
 STRESS_CPUS = 4
-
-BENCH_PROGRAMS = ("mm_bench", "mm_hostile")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """The options every task about a kernel has, as typed; None is the default."""
-
-    kernel: str | None = None
-    arch: str | None = None
-    board: str | None = None
-    source: str | None = None
-    busybox: str | None = None
-    adbd: str | None = None
-    debug: bool = False
-    accel: str = "auto"
-    toolchain: str | None = None
-    ndk: str | None = None
-    on: DeviceOptions = field(default_factory=DeviceOptions)
-    config: str | None = None
-    variant: KernelVariant | None = None
-
-    def target(self, kernels: Kernels, policy: str | None = None) -> Target:
-        """The target for one policy (None: the first)."""
-        target = kernels.target(
-            line=self.kernel,
-            arch=self.arch,
-            board=self.board,
-            device=self.on.device,
-            policy=policy,
-            debug=self.debug,
-        )
-        self.on.check(target.board)
-        if self.config is not None:
-            fragment = Path(self.config)
-            variant = KernelVariant(name=fragment.stem, configs=(fragment,))
-            target = replace(target, variant=variant)
-        if self.variant is not None:
-            target = replace(target, variant=self.variant)
-        if self.toolchain is None:
-            return target
-        board = structs.replace(target.board, cross_compile=self.toolchain)
-        return replace(target, board=board)
-
-    def prepare_request(self, kernels: Kernels, policy: str | None) -> PrepareRequest:
-        """The request for one policy; a wrong NDK is found before anything is built."""
-        target = self.target(kernels, policy)
-        if self.ndk is not None:
-            Ndk.at(Path(self.ndk))
-            abi_of(target.board)
-        return PrepareRequest(
-            target=target,
-            source=self.source,
-            busybox=self.busybox,
-            adbd=self.adbd,
-            initramfs=self.on.needs_initramfs(target.board),
-            ndk=Path(self.ndk) if self.ndk is not None else None,
-        )
-
-    @property
-    def config_name(self) -> str | None:
-        """What scenarios call the fragment of ``config``."""
-        return None if self.config is None else Path(self.config).stem
-
-    def find_emulator(self, *, layout: Layout) -> Emulator | None:
-        """The Android emulator, if the board is one of its; HarnessError if it is lacking."""
-        return self.on.find_emulator(self.target(load_kernels(layout)).board, layout=layout)
-
-    @classmethod
-    def tested(cls, part: TestedKernel) -> Selection:
-        """What a part of the tests boots; where from may be said by variables."""
-        on = DeviceOptions(
-            device=part.device, emulator=_path_in(part.emulator), ramdisk=part.ramdisk
-        )
-        return cls(
-            kernel=part.kernel,
-            arch=part.arch,
-            board=part.board,
-            source=_path_in(part.source),
-            on=on,
-            config=str(part.config) if part.config is not None else None,
-        )
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """As variables, for the tests to read; see tests/selected.py."""
-        values = {
-            "KERNEL": self.kernel,
-            "ARCH": self.arch,
-            "BOARD": self.board,
-            "SOURCE": self.source,
-            "DEVICE": self.on.device,
-            "EMULATOR": self.on.emulator,
-            "RAMDISK": self.on.ramdisk,
-            "CONFIG": self.config,
-        }
-        return {f"MMLIMITS_TEST_{name}": value or "" for name, value in values.items()}
-
-
-# Side by side; by files, which share what they have compiled.
-UNIT_OPTIONS = ("--numprocesses=auto", "--dist=loadfile")
-UNIT = "unit"
-LINT = "lint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,29 +110,6 @@ def build(selection: Selection, *, policies: Sequence[str], every: bool, layout:
         ui.say(f"  by hand: {kernel.reproduce}")
 
 
-def prepare_all(
-    selection: Selection, built_with: Iterable[str], *, layout: Layout
-) -> dict[str, Prepared]:
-    """Everything to boot, by the policy that the kernel is built with.
-
-    Wrong names are found before anything is built.
-    """
-    kernels = load_kernels(layout)
-    requests = {name: selection.prepare_request(kernels, name) for name in built_with}
-    return {name: pipeline.prepare(request, layout=layout) for name, request in requests.items()}
-
-
-def policy_modules(
-    policies: Iterable[Policy], prepared: Prepared, *, layout: Layout
-) -> dict[str, Path]:
-    """The modules of those policies that are files, by name, for a kernel."""
-    return {
-        policy.name: pipeline.build_policy(prepared.kernel, policy, layout=layout)
-        for policy in policies
-        if policy.source is not None
-    }
-
-
 def doctor(*, layout: Layout) -> int:
     """Show what is missing; HARNESS_ERROR if something is."""
     checks = doctor_module.examine(load_kernels(layout), layout=layout)
@@ -258,108 +121,6 @@ def doctor(*, layout: Layout) -> int:
         return int(ExitCode.HARNESS_ERROR)
     ui.console.print("[green]nothing is missing[/]")
     return int(ExitCode.PASSED)
-
-
-def test(*, only: Sequence[str], layout: Layout) -> int:
-    """Linters and the folders of tests/; all are run, SCENARIO_FAILED if one failed.
-
-    What needs a kernel source that is not there is left out, and said to be.
-    """
-    parts = load_kernels(layout).tests
-    names = (LINT, UNIT, *parts)
-    unknown = [name for name in only if name not in names]
-    if unknown:
-        raise HarnessError(
-            f"unknown part {unknown[0]!r}", hint=f"--only takes one of: {', '.join(names)}"
-        )
-    failed = _lint(layout) if not only or LINT in only else []
-    if (not only or UNIT in only) and not _pytest(UNIT, UNIT_OPTIONS, {}, layout=layout):
-        failed.append(f"{UNIT} tests")
-    chosen = {
-        name: part for name, part in parts.items() if name in only or (not only and part.by_default)
-    }
-    untested = [name for name, part in chosen.items() if _lacking(part)]
-    for name, part in chosen.items():
-        if name not in untested and not _test_kernel(part, layout=layout):
-            failed.append(f"{name} tests")
-    for name in untested:
-        ui.console.print(_untested(name, chosen[name]), soft_wrap=True)
-    if failed:
-        ui.console.print(f"[bold red]failed:[/] {', '.join(failed)}")
-        return int(ExitCode.SCENARIO_FAILED)
-    if only and len(untested) == len(only):
-        return int(ExitCode.HARNESS_ERROR)
-    return int(ExitCode.PASSED)
-
-
-def _test_kernel(part: TestedKernel, *, layout: Layout) -> bool:
-    env = {
-        **Selection.tested(part).environment,
-        "MMLIMITS_TEST_SCENARIOS": ",".join(part.scenarios),
-    }
-    return _pytest(part.tests, (), env, layout=layout)
-
-
-def _lacking(part: TestedKernel) -> tuple[str, ...]:
-    """The variables that it needs and that are not set."""
-    needed = (part.source, part.emulator)
-    return tuple(name for name in needed if name is not None and not os.environ.get(name))
-
-
-def _untested(name: str, part: TestedKernel) -> str:
-    what = {
-        part.source: f"source of {part.kernel}",
-        part.emulator: "Android emulator with the classic engine",
-    }
-    lacking = " and no ".join(what[name] for name in _lacking(part))
-    needed = " ".join(f"{name}=PATH" for name in (part.source, part.emulator) if name)
-    return (
-        f"[bold yellow]not tested:[/] {name}: there is no {lacking} here"
-        f" ({needed} ./run test --only={name})"
-    )
-
-
-def _lint(layout: Layout) -> list[str]:
-    """The default line's checkpatch is for all lines: that of 3.4 does not run any more."""
-    kernels = load_kernels(layout)
-    fetched = pipeline.fetch_source(kernels.line(), None, layout=layout)
-    tree = pipeline.patch_source(kernels.line(), fetched, layout=layout)
-    folders = [
-        folder
-        for line in kernels.lines.values()
-        for folder in (line.patches, *([line.compat.patches] if line.compat else []))
-    ]
-    patches = [one.path for folder in folders for one in patch.read_series(folder)]
-    return lint.run(layout, lint.linters(layout, kernel_tree=tree.path, patches=patches))
-
-
-def _pytest(
-    folder_name: str, options: Sequence[str], env: Mapping[str, str], *, layout: Layout
-) -> bool:
-    """Run one folder of tests; its output, with the closing line, goes straight through."""
-    folder = layout.root / "tests" / folder_name
-    if not any(folder.rglob("test_*.py")):
-        ui.say(f"no tests in {folder}")
-        return False
-    command = [sys.executable, "-m", "pytest", *options, str(folder)]
-    return process.passthrough(command, cwd=layout.root, env={**_asked_for(layout), **env}) == 0
-
-
-def _asked_for(layout: Layout) -> dict[str, str]:
-    """The variables that are said, somewhere, to be for us."""
-    parts = load_kernels(layout).tests.values()
-    names = {*sdk.SDK_VARIABLES, *(name for part in parts for name in (part.source, part.emulator))}
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in names or name.startswith("MMLIMITS_")
-    }
-
-
-def _path_in(variable: str | None) -> str | None:
-    """The path that a variable holds, from where ./run was called."""
-    value = os.environ.get(variable) if variable is not None else None
-    return str(Path(os.environ.get("MMLIMITS_CWD") or ".") / value) if value else None
 
 
 def clean(*, cache: bool, layout: Layout) -> None:
@@ -508,101 +269,6 @@ def stress(
     )
 
 
-def bench(
-    selection: Selection,
-    *,
-    quick: bool,
-    report_only: bool,
-    results: Path | None,
-    reproduce: str,
-    layout: Layout,
-) -> int:
-    """Build the kernels of the plan, measure, and show.
-
-    SCENARIO_FAILED if a target is missed, unless ``report_only``, or if it does not repeat.
-    """
-    kernels = load_kernels(layout)
-    plan = load_plan(kernels.line(selection.kernel).bench, quick=quick, layout=layout)
-    requests = {
-        name: PrepareRequest(
-            target=replace(selection.target(kernels), variant=plan.kernels[name]),
-            source=selection.source,
-            busybox=selection.busybox,
-            adbd=selection.adbd,
-        )
-        for name in plan.used_kernels
-    }
-    # The program is compiled against the headers of the patched kernel, for all.
-    guest = pipeline.prepare(requests["patched"], layout=layout)
-    builds = {
-        name: pipeline.build_kernel(request, layout=layout) for name, request in requests.items()
-    }
-    with ui.stage("bench") as stage:
-        found = measure(plan, partial(_boot_bench, builds, guest, plan, layout), stage=stage)
-        stage.note(f"{len(found.values)} numbers, {sum(map(len, found.breaches.values()))} kills")
-    counted = figures(plan, found)
-    patched = builds["patched"]
-    text = show.results_json(
-        counted,
-        kernel=patched.target.line.name,
-        release=found.release,
-        board=patched.target.board.name,
-        reproduce=reproduce,
-    )
-    folder = layout.build / "bench"
-    plot(plan, found, counted, folder / "bench.png")
-    for path in (folder / "bench.json", *([results] if results is not None else [])):
-        write_text(path, text)
-    ui.console.print(show.table(counted))
-    ui.say(f"plots: {folder / 'bench.png'}")
-    return bench_verdict(counted, found, report_only=report_only)
-
-
-def bench_verdict(counted: Sequence[Figure], found: Measurements, *, report_only: bool) -> int:
-    """A missed target fails the bench; numbers that do not repeat are worth nothing at all."""
-    missed = [figure.name for figure in counted if figure.met is False and not figure.excused]
-    for figure in counted:
-        if figure.excused and figure.unmet is not None:
-            ui.say(f"{figure.name}: {figure.unmet.why}")
-    if "repeat" in missed:
-        ui.say(
-            "failed: two boots of one kernel differ by more than half an instruction per page"
-            f" ({most_apart(found)})"
-        )
-        return int(ExitCode.SCENARIO_FAILED)
-    if not missed:
-        return int(ExitCode.PASSED)
-    ui.say(f"missed: {', '.join(missed)}")
-    return int(ExitCode.PASSED if report_only else ExitCode.SCENARIO_FAILED)
-
-
-def _boot_bench(
-    builds: Mapping[str, KernelBuild], guest: Prepared, plan: Plan, layout: Layout, how: Boot
-) -> Device:
-    """Boot one kernel of the plan with what mm_bench needs; no other program runs."""
-    kernel, initramfs = builds[how.kernel], guest.initramfs
-    assert initramfs is not None  # those of QEMU's boards always have one
-    device = qemu.boot(
-        BootRequest(
-            target=kernel.target,
-            image=kernel.image,
-            initramfs=initramfs.path,
-            run_dir=run_dir_of(f"bench-{how.kernel}", layout),
-            cpus=how.cpus,
-            extra_append=f"{plan.append} {how.append}",
-            memory=plan.memory,
-            heartbeat=False,
-            icount=how.icount,
-        )
-    )
-    try:
-        _push(device, [guest.programs.files[name] for name in BENCH_PROGRAMS], kernel.modules)
-    except BaseException:
-        device.close()
-        raise
-    return device
-
-
 def _run_info(prepared: Prepared, accel: Accel, outputs: Outputs) -> RunInfo:
     target = prepared.kernel.target
     return RunInfo(
@@ -626,90 +292,6 @@ def _files_of(prepared: Prepared) -> Iterator[Path]:
     yield from prepared.programs.files.values()
     if prepared.initramfs is not None:
         yield prepared.initramfs.path
-
-
-def prepare_one(
-    selection: Selection, policy: str | None, *, layout: Layout
-) -> tuple[Prepared, Path | None]:
-    """Everything to boot with one policy, and that one's module if it is a file."""
-    default = load_kernels(layout).default_policy
-    chosen = load_policies(layout).named(policy or default)
-    # A policy that is a module comes on the kernel of the default policy.
-    name = default if chosen.source is not None else chosen.name
-    prepared = prepare_all(selection, [name], layout=layout)[name]
-    return prepared, policy_modules([chosen], prepared, layout=layout).get(chosen.name)
-
-
-def accelerate(selection: Selection, prepared: Prepared, *, layout: Layout) -> Accel:
-    """KVM or TCG for this kernel, shown with the reason."""
-
-    def prove() -> None:
-        stage.update("a boot under KVM")
-        kvm = Accel("kvm", "to be proven")
-        start_guest(prepared, kvm, None, patience=PROOF_SECONDS, layout=layout).close()
-
-    with ui.stage("accel") as stage:
-        accel = choose(selection.accel, prepared.kernel.target.board, prove=prove)
-        stage.note(f"{accel.name}: {accel.why}")
-    return accel
-
-
-def start_guest(
-    prepared: Prepared,
-    accel: Accel,
-    emulator: Emulator | None,
-    *,
-    cpus: int | None = None,
-    patience: float | None = None,
-    gdb: bool = False,
-    arguments: tuple[str, ...] = (),
-    layout: Layout,
-) -> EmulatedDevice:
-    """Boot one guest in a run folder of its own below build/runs."""
-    return start(
-        prepared,
-        accel,
-        emulator=emulator,
-        run_dir=run_dir_of(prepared.kernel.target.policy, layout),
-        cpus=cpus,
-        patience=patience,
-        gdb=gdb,
-        arguments=arguments,
-    )
-
-
-def run_dir_of(name: str, layout: Layout) -> Path:
-    """A new folder for the files of one guest."""
-    runs = layout.build / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
-
-
-def equip(
-    device: Device, prepared: Prepared, *, extra: Sequence[Path] = (), policy: Path | None = None
-) -> None:
-    """Push the programs, load the modules and select the policy: limits can be set at once."""
-    with ui.stage("push") as stage:
-        modules = [*prepared.kernel.modules, *([policy] if policy else [])]
-        _push(device, [*prepared.programs.files.values(), *extra], modules, stage=stage)
-        if policy is not None:
-            select = ["sh", "-c", f"echo {policy.stem} > {POLICY_FILE}"]
-            if device.shell(select, timeout=COMMAND_TIMEOUT_S).returncode != 0:
-                raise HarnessError(f"cannot select the policy {policy.stem}")
-        stage.note(f"{len(prepared.programs.files)} programs, {len(modules)} modules loaded")
-
-
-def _push(
-    device: Device, files: Sequence[Path], modules: Sequence[Path], *, stage: Stage | None = None
-) -> None:
-    for path in (*files, *modules):
-        if stage is not None:
-            stage.update(path.name)
-        device.push(path, f"{GUEST_DIR}/{path.name}")
-    for module in modules:
-        loaded = device.shell(["insmod", f"{GUEST_DIR}/{module.name}"], timeout=20)
-        if loaded.returncode != 0:
-            raise HarnessError(f"cannot load {module.name}: {loaded.stderr.strip()}")
 
 
 def _megabytes(top: Path) -> float:

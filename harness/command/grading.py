@@ -21,7 +21,8 @@ from harness.build.pipeline import Prepared
 from harness.case.judge import Status
 from harness.case.load import load_scenarios
 from harness.case.run import CaseResult
-from harness.command.commands import Selection, run_dir_of
+from harness.command.booting import run_dir_of
+from harness.command.selection import Selection
 from harness.device import qemu
 from harness.device.emulated import EmulatedDevice
 from harness.device.qemu import BootRequest

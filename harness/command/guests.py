@@ -19,13 +19,8 @@ from pathlib import Path
 from harness import kmsg, process, stamp, ui
 from harness.build.pipeline import Prepared
 from harness.case.guest import COMMAND_TIMEOUT_S, GUEST_DIR
-from harness.command.commands import (
-    Selection,
-    accelerate,
-    equip,
-    prepare_one,
-    start_guest,
-)
+from harness.command.booting import accelerate, equip, prepare_one, start_guest
+from harness.command.selection import Selection
 from harness.device import kept
 from harness.device.accel import Accel
 from harness.device.device import Device

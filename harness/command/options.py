@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.command.cli import caller_file, caller_path
-from harness.command.commands import Selection
+from harness.command.selection import Selection
 from harness.device.accel import checked
 from harness.device.start import DeviceOptions
 from harness.errors import HarnessError

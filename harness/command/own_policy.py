@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness import ui
-from harness.command.commands import Outputs, Selection, emulator_test
+from harness.command.commands import Outputs, emulator_test
 from harness.command.guests import identity, kept_or_new
+from harness.command.selection import Selection
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.policies import FOLDER, check_name, load_policies

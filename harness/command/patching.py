@@ -13,7 +13,7 @@ from msgspec import structs
 from harness import ui
 from harness.build import compiler, pipeline
 from harness.command import lint
-from harness.command.commands import Selection
+from harness.command.selection import Selection
 from harness.errors import HarnessError
 from harness.kernels import KernelLine, load_kernels
 from harness.layout import Layout

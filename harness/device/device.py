@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a scenario may ask of a device, whatever that device is.
 
-QEMU with our initramfs, the Android emulator and any adb serial all implement
-this one protocol, and everything above it speaks adb, so a scenario does not
-know where it runs.
+QEMU with our initramfs and the Android emulator both implement this one protocol,
+and everything above it speaks adb, so a scenario does not know where it runs.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Device(Protocol):
 
     @property
     def name(self) -> str:
-        """How results call it: ``qemu``, ``avd`` or ``serial``."""
+        """How results call it: ``qemu`` or ``avd``."""
 
     @property
     def serial(self) -> str:

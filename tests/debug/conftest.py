@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from harness.build.pipeline import Prepared
-from harness.command import commands
+from harness.command import booting
 from harness.device.accel import Accel
 from harness.device.device import Device
 from harness.device.start import start as start_device
@@ -25,7 +25,7 @@ def prepared() -> Prepared:
     """Everything to boot; what cannot be built ends the tests."""
     layout = Layout.default()
     try:
-        return commands.prepare_all(selection(debug=True), [POLICY], layout=layout)[POLICY]
+        return booting.prepare_all(selection(debug=True), [POLICY], layout=layout)[POLICY]
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 

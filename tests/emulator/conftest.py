@@ -12,7 +12,7 @@ import pytest
 from harness.build.pipeline import Prepared
 from harness.case.guest import GuestKernel
 from harness.case.run import Runner
-from harness.command import commands
+from harness.command import booting
 from harness.device.accel import Accel
 from harness.device.device import Device
 from harness.device.start import start as start_device
@@ -26,7 +26,7 @@ from tests.selected import policies, selection
 def prepared() -> Mapping[str, Prepared]:
     """Everything to boot, by the policy of the kernel; what cannot be built ends the tests."""
     try:
-        return commands.prepare_all(selection(), known().built_in, layout=Layout.default())
+        return booting.prepare_all(selection(), known().built_in, layout=Layout.default())
     except HarnessError as error:
         pytest.exit("\n".join((str(error), *error.details)), returncode=int(error.exit_code))
 
@@ -34,7 +34,7 @@ def prepared() -> Mapping[str, Prepared]:
 @pytest.fixture(scope="session")
 def accel(prepared: Mapping[str, Prepared]) -> Accel:
     """KVM where that works."""
-    return commands.accelerate(selection(), prepared["rss"], layout=Layout.default())
+    return booting.accelerate(selection(), prepared["rss"], layout=Layout.default())
 
 
 def start(prepared: Prepared, accel: Accel, folders: pytest.TempPathFactory) -> Device:
@@ -53,7 +53,7 @@ def runner(
             boot=partial(start, one, accel, tmp_path_factory),
             modules=one.kernel.modules,
             table_length=one.kernel.table_length,
-            policies=commands.policy_modules(policies(), one, layout=Layout.default()),
+            policies=booting.policy_modules(policies(), one, layout=Layout.default()),
         )
         for name, one in prepared.items()
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.command.commands import Selection
+from harness.command.selection import Selection
 from harness.layout import Layout
 from tests.selected import selection
 

@@ -13,7 +13,7 @@ import pytest
 
 from harness.build import pipeline
 from harness.build.pipeline import Prepared
-from harness.command.commands import equip
+from harness.command.booting import equip
 from harness.device.accel import Accel
 from harness.device.device import Device
 from harness.kernels import KernelVariant, load_kernels

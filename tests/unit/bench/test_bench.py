@@ -17,7 +17,7 @@ from harness.bench.guest import Boot, parse_breaches, parse_figures
 from harness.bench.measure import measure
 from harness.bench.plan import Plan, Unmet, load_plan
 from harness.bench.plot import plot
-from harness.command import commands
+from harness.command import benching
 from harness.device.device import ShellResult
 from harness.errors import HarnessError
 from harness.kernels import KernelLine, load_kernels
@@ -260,7 +260,7 @@ def test_the_page_of_plots_is_drawn(tmp_path: Path) -> None:
 )
 def test_a_missed_target_fails_the_bench(value: float, report_only: bool, code: int) -> None:
     figure = Figure("page.empty", "instructions/page", value, target=2.0)
-    verdict = commands.bench_verdict([figure], Measurements(), report_only=report_only)
+    verdict = benching.bench_verdict([figure], Measurements(), report_only=report_only)
     assert verdict == code
 
 
@@ -269,7 +269,7 @@ def test_numbers_that_do_not_repeat_fail_even_a_report() -> None:
     for value in (2000.0, 2001.5):
         found.add(Key("unpatched", 10, "page"), value)
     figure = Figure("repeat", "instructions/page", 1.5, target=0.5)
-    assert commands.bench_verdict([figure], found, report_only=True) == 1
+    assert benching.bench_verdict([figure], found, report_only=True) == 1
 
 
 def test_spinners_and_hostile_programs_are_held_by_both() -> None:

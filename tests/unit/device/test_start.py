@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.command.commands import Selection
+from harness.command.selection import Selection
 from harness.device.start import DeviceOptions, Emulator
 from harness.errors import HarnessError
 from harness.kernels import load_kernels
