@@ -33,6 +33,7 @@ from harness.command.cli import (
     finish,
     guarded,
     misuse_exits_2,
+    take_several,
     words_after_dashes,
 )
 from harness.command.commands import Outputs
@@ -52,6 +53,7 @@ from harness.errors import HarnessError
 from harness.layout import Layout
 
 streams.prepare()
+take_several("grade", "also")
 misuse_exits_2()
 
 POLICY = {"policy": "rss, runtime, badness, none or a file in policies/ (default: rss)"}
@@ -372,9 +374,12 @@ def new_policy(_c: Context, name: str) -> None:
         **REPORT,
         "submission": "what was handed in: a folder, patch, kernel tree or git repository, with"
         " #branch (default: none)",
-        "also": "another submission; may be repeated (default: none)",
+        "also": "another submission, which may also be given as more arguments (default: none)",
         "contract": "how it speaks (default: configs/contracts/ours.toml)",
         "scheme": "the points (default: configs/grading.toml)",
+        "guess": "propose a contract from the sources, and build nothing (default: no)",
+        "resume": "keep the verdicts on what has not changed since (default: no)",
+        "jobs": "submissions at a time (default: one for each two CPUs)",
     },
 )
 @guarded
@@ -386,11 +391,17 @@ def grade(
     also: list[str] | None = None,
     contract: str | None = None,
     scheme: str | None = None,
+    guess: bool = False,
+    resume: bool = False,
+    jobs: int = 0,
     results: str | None = None,
     report: str | None = None,
 ) -> None:
     """Build other people's implementation in a sandbox, boot it, judge it, give it points."""
     layout = Layout.default()
+    if guess:
+        grading.propose(caller_path(submission) or submission, layout=layout)
+        return
     configs = layout.root / "configs"
     request = grading.Request(
         submissions=[caller_path(one) or one for one in (submission, *(also or []))],
@@ -399,6 +410,8 @@ def grade(
         results=_path(results),
         report=_path(report),
         command="./run grade",
+        resume=resume,
+        jobs=jobs,
     )
     finish(grading.grade(selection, request, layout=layout))
 

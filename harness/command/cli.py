@@ -65,6 +65,42 @@ def guarded(task: Callable[P, T]) -> Callable[P, T]:
     return wrapper
 
 
+def take_several(task: str, option: str) -> None:
+    """Let a task have any number of arguments: those after the first become an option.
+
+    invoke (3.0) has a place for each argument, and no more.
+    """
+    parse = program.parse_tasks
+
+    def parse_tasks() -> None:
+        words = program.core.unparsed
+        if words[:1] == [task]:
+            program.core.unparsed = [task, *_as_options(words[1:], option, task)]
+        parse()
+
+    # Setting an attribute that is a method is a type error.
+    setattr(program, "parse_tasks", parse_tasks)  # noqa: B010
+
+
+def _as_options(words: list[str], option: str, task: str) -> list[str]:
+    """``A --x V B C`` as ``A --x V --option=B --option=C``."""
+    contexts = program.collection.to_contexts()
+    flags = next(one.flags for one in contexts if one.name == task)
+    changed: list[str] = []
+    first, left = True, iter(words)
+    for word in left:
+        if word == "--":
+            return [*changed, word, *left]
+        if word.startswith("-"):
+            changed.append(word)
+            if word in flags and flags[word].takes_value:
+                changed += [value for value in (next(left, None),) if value is not None]
+        else:
+            changed.append(word if first else f"--{option}={word}")
+            first = False
+    return changed
+
+
 def misuse_exits_2() -> None:
     """Wrong options exit 2, not invoke's 1: here 1 says that a scenario failed.
 

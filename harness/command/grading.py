@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +31,7 @@ from harness.device import qemu
 from harness.device.emulated import EmulatedDevice
 from harness.device.qemu import BootRequest
 from harness.errors import ExitCode, HarnessError
-from harness.grade import exam, sandbox, submission
+from harness.grade import exam, guess, sandbox, submission
 from harness.grade.contract import Contract, load_contract
 from harness.grade.kernel import BuildError, Built, Workplace, build, copy_file
 from harness.grade.marks import Mark, Scheme, load_scheme, marks
@@ -44,7 +48,10 @@ BOOT_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to grade and by what."""
+    """What to grade and by what; ``jobs`` submissions at a time, 0 for what the CPUs bear.
+
+    With ``resume``, what was graded before and is the same has its verdict already.
+    """
 
     submissions: Sequence[str]
     contract: Path
@@ -52,6 +59,8 @@ class Request:
     results: Path | None
     report: Path | None
     command: str
+    resume: bool = False
+    jobs: int = 0
 
 
 class Graded(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,19 +90,103 @@ def grade(selection: Selection, request: Request, *, layout: Layout) -> int:
     guest = pipeline.prepare(selection.prepare_request(kernels, "none"), layout=layout)
     base = _base(target, source, layout=layout)
     graded = []
-    for given in request.submissions:
-        one = _Grading(given, contract, planned, target, guest, base, request, layout)
-        graded.append(one.result(scheme))
-        ui.console.print(shown(graded[-1]))
-        for name, lines in graded[-1].evidence.items():
-            ui.console.print(f"\n{name}", style="bold", markup=False, highlight=False)
-            for text in lines:
-                ui.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
+    if min(_jobs(request), len(request.submissions)) > 1:
+        verdicts = _side_by_side(selection, request, layout=layout)
+    else:
+        verdicts = (
+            _Grading(given, contract, planned, target, guest, base, request, layout).result(scheme)
+            for given in request.submissions
+        )
+    for one in verdicts:
+        graded.append(one)
+        _show(one)
     if len(graded) > 1:
         ui.console.print(_class_table(graded))
     _write(request, graded)
     full = all(mark.status in ("passed", "not claimed") for one in graded for mark in one.marks)
     return int(ExitCode.PASSED if full else ExitCode.SCENARIO_FAILED)
+
+
+CPUS_FOR_EACH = 2
+
+
+def _jobs(request: Request) -> int:
+    if request.jobs < 0:
+        raise HarnessError(f"--jobs is {request.jobs}, and must be at least 1")
+    return request.jobs or max(1, len(os.sched_getaffinity(0)) // CPUS_FOR_EACH)
+
+
+def _side_by_side(selection: Selection, request: Request, *, layout: Layout) -> Iterator[Graded]:
+    """The verdicts in the order of the submissions, by a process of our own for each."""
+    children: list[subprocess.Popen[str]] = []
+    options = {
+        name: getattr(selection, name)
+        for name in ("kernel", "arch", "board", "source", "busybox", "adbd")
+    }
+    options |= {"contract": request.contract, "scheme": request.scheme}
+    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    words += ["--resume"] if request.resume else []
+
+    def grade_one(given: str) -> Graded:
+        folder = _work_folder(given, layout)
+        folder.mkdir(parents=True, exist_ok=True)
+        results, log = folder / "results.json", folder / "grade.log"
+        results.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "invoke", "grade", given, "--jobs=1", *words]
+        command.append(f"--results={results}")
+        with log.open("w") as stream, process.child(command, cwd=layout.root) as child:
+            children.append(child)
+            assert child.stdout is not None
+            stream.writelines(child.stdout)
+        if not results.exists():
+            raise HarnessError(f"grading {given} ended without a verdict", hint=f"see {log}")
+        (one,) = msgspec.json.decode(results.read_bytes(), type=_Results).submissions
+        return one
+
+    with ThreadPoolExecutor(max_workers=_jobs(request)) as pool:
+        waiting = [pool.submit(grade_one, given) for given in request.submissions]
+        try:
+            for given, verdict in zip(request.submissions, waiting, strict=True):
+                with ui.stage("grade") as stage:
+                    stage.update(given)
+                    one = verdict.result()
+                    stage.note(f"{one.name}: {one.points:g} of {one.of:g}")
+                yield one
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in children:
+                process.kill_group(child)
+
+
+class _Results(msgspec.Struct, frozen=True):
+    """What --results writes."""
+
+    submissions: tuple[Graded, ...]
+
+
+def _work_folder(given: str, layout: Layout) -> Path:
+    name = re.sub(r"[^\w.-]+", "-", given.rstrip("/").rsplit("/", 1)[-1]) or "submission"
+    return layout.build / "grade" / f"{name}-{stamp.digest(given)[:8]}"
+
+
+def _show(one: Graded) -> None:
+    ui.console.print(shown(one))
+    for name, lines in one.evidence.items():
+        ui.console.print(f"\n{name}", style="bold", markup=False, highlight=False)
+        for text in lines:
+            ui.console.print(f"  {text}", soft_wrap=True, markup=False, highlight=False)
+
+
+def propose(given: str, *, layout: Layout) -> None:
+    """Print a contract for a submission, and tell how sure it is."""
+    work = layout.build / "grade" / "guess"
+    work.mkdir(parents=True, exist_ok=True)
+    made = guess.guess(submission.find(given, work=work))
+    sys.stdout.write(made.text)
+    sys.stdout.flush()
+    for what, finding in made.findings.items():
+        if finding.how != guess.FOUND:
+            ui.say(f"{finding.how}: {what}: {finding.why}")
 
 
 def _base(target: Target, source: Source, *, layout: Layout) -> Path:
@@ -141,18 +234,23 @@ class _Grading:
         self._base = base
         self._request = request
         self._layout = layout
-        name = re.sub(r"[^\w.-]+", "-", given.rstrip("/").rsplit("/", 1)[-1]) or "submission"
-        self._work = layout.build / "grade" / f"{name}-{stamp.digest(given)[:8]}"
+        self._work = _work_folder(given, layout)
 
     def result(self, scheme: Scheme) -> Graded:
         """Build, boot and judge; whatever happens is a verdict."""
         self._work.mkdir(parents=True, exist_ok=True)
+        record = stamp.Stamp(self._work / "verdict.json")
         name, form = self._given, "?"
         error, built, results = "", {}, []
         evidence: dict[str, tuple[str, ...]] = {}
+        identity = ""
         try:
             one = submission.find(self._given, work=self._work)
             name, form = one.name, one.form
+            identity = self._identity(one)
+            if self._request.resume and record.matches(identity):
+                return msgspec.convert(record.read()["verdict"], Graded)
+            record.clear()
             built = self._build_all(one)
         except HarnessError as wrong:
             error = wrong.what
@@ -179,13 +277,26 @@ class _Grading:
             unreached=[case.scenario.name for case in self._plan.cases] if error else [],
         )
         claimed = [mark for mark in given if mark.status != "not claimed"]
-        return Graded(
+        verdict = Graded(
             name=name,
             form=form,
             points=sum(mark.points for mark in given),
             of=sum(mark.of for mark in claimed),
             marks=given,
             evidence=evidence,
+        )
+        record.write(identity=identity, verdict=msgspec.to_builtins(verdict))
+        return verdict
+
+    def _identity(self, one: Submission) -> str:
+        """What a verdict depends on: the submission, the contract, the scheme, the kernel."""
+        return stamp.digest(
+            submission.identity(one),
+            self._request.contract.read_bytes(),
+            self._request.scheme.read_bytes(),
+            stamp.Stamp(self._base.with_suffix(".json")).read()["identity"],
+            self._target.name,
+            self._guest.programs.identity,
         )
 
     def _build_all(self, one: Submission) -> dict[str, Built]:

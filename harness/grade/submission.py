@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import process
+from harness import process, stamp
 from harness.errors import HarnessError
 
 CHANGES = "kernel.change"
@@ -87,6 +88,24 @@ def _recognized(name: str, path: Path) -> Submission:
     raise HarnessError(f"{path} is no submission", hint=f"give {FORMS}")
 
 
+def identity(one: Submission) -> str:
+    """Of what was handed in: names and contents, of a whole kernel names, sizes and times."""
+    digests = []
+    paths = [one.path] if one.path.is_file() else sorted(one.path.rglob("*"))
+    for path in paths:
+        name = str(path.relative_to(one.path))
+        status = path.lstat()
+        if name.split("/")[0] == ".git" or stat.S_ISDIR(status.st_mode):
+            continue
+        if one.form == "tree":
+            digests.append(f"{name}\0{status.st_size} {status.st_mtime_ns}")
+        elif stat.S_ISREG(status.st_mode):
+            digests.append(f"{name}\0{stamp.hash_file(path)}")
+        else:
+            digests.append(f"{name}\0{status.st_mode}")
+    return stamp.digest(one.form, *digests)
+
+
 def make_tree(one: Submission, base: Path, tree: Path) -> None:
     """Make the kernel tree of a submission: the base, which stays as it is, and its changes.
 
@@ -108,6 +127,47 @@ def make_tree(one: Submission, base: Path, tree: Path) -> None:
         return
     for path in _patches(one.path) if one.path.is_dir() else [one.path]:
         _apply(path, tree)
+
+
+# What is read of one file at most, to see how a submission speaks.
+_MOST_BYTES = 1 << 20
+_SOURCES = (".c", ".h", ".S", ".tbl", ".patch", ".diff")
+_KERNEL_FILES = (
+    *("mm/page_alloc.c", "mm/oom_kill.c", "mm/Kconfig", "arch/arm/kernel/calls.S"),
+    *("arch/arm/tools/syscall.tbl", "arch/arm/include/asm/unistd.h"),
+    "arch/arm/include/uapi/asm/unistd.h",
+)
+
+
+def changed_texts(one: Submission) -> dict[str, str]:
+    """The texts of a submission by name: of patches, only what they add.
+
+    Of a kernel tree, only the files where a limit is usually put.
+    """
+    if one.path.is_file():
+        return {one.path.name: _added(_text(one.path))}
+    if one.form == "tree":
+        names = [name for name in _KERNEL_FILES if (one.path / name).is_file()]
+        return {name: _text(_inside(one.path, name)) for name in names}
+    texts = {}
+    for path in sorted(one.path.rglob("*")):
+        name = str(path.relative_to(one.path))
+        known = path.suffix in _SOURCES or path.name in ("Makefile", "Kbuild", "Kconfig")
+        if known and path.is_file() and path.resolve().is_relative_to(one.path.resolve()):
+            text = _text(path)
+            texts[name] = _added(text) if path.suffix in (".patch", ".diff") else text
+    return texts
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES).decode("utf-8", errors="replace")
+
+
+def _added(text: str) -> str:
+    return "\n".join(
+        line[1:] for line in text.splitlines() if line[:1] == "+" and line[:4] != "+++ "
+    )
 
 
 def _apply(path: Path, tree: Path) -> None:

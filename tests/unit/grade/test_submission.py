@@ -12,6 +12,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.grade import submission
 from harness.grade.submission import Submission
+from tests.unit.fake_tree import write
 
 PATCH = """\
 --- a/mm/page_alloc.c
@@ -156,3 +157,17 @@ def test_what_is_no_submission(tmp_path: Path, given: str, complaint: str) -> No
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(HarnessError, match=complaint):
         submission.find(str(tmp_path / given), work=tmp_path / "work")
+
+
+def test_another_content_is_another_submission(tmp_path: Path) -> None:
+    write(tmp_path / "theirs", {"a.patch": "+1\n", ".git/HEAD": "1"})
+    one = submission.Submission(name="theirs", path=tmp_path / "theirs", form="patches")
+    before = submission.identity(one)
+    (tmp_path / "theirs/.git/HEAD").write_text("2")
+    os.utime(tmp_path / "theirs/a.patch", (1, 1))
+    assert submission.identity(one) == before
+    (tmp_path / "theirs/loop").symlink_to("loop")
+    linked = submission.identity(one)
+    assert linked != before
+    (tmp_path / "theirs/a.patch").write_text("+2\n")
+    assert submission.identity(one) not in (before, linked)
