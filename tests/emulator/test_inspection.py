@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -114,3 +115,32 @@ def test_a_long_table(accel: Accel, tmp_path_factory: pytest.TempPathFactory) ->
         assert sorted(int(row[0]) for row in table) == list(range(FIRST, FIRST + MANY))
         run(device, f"for user in {users}; do mmlimit clear $user || exit; done")
         assert not rows(run(device, "cat /proc/mm_limits"))
+
+
+# All that a 32-bit program knows of the calls.
+CALLS_OF_32_BITS = """
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <stdlib.h>
+int main(int argc, char **argv)
+{
+	unsigned long max = argc > 2 ? strtoul(argv[2], NULL, 10) : ~0UL;
+
+	return syscall(500, atoi(argv[1]), max) < 0;
+}
+"""
+
+
+def test_programs_of_32_bits_set_limits_and_remove_them(guest: Device, tmp_path: Path) -> None:
+    if guest.shell(["uname", "-m"], timeout=10).stdout.strip() != "aarch64":
+        pytest.skip("of the 64-bit kernels, arm64 alone has the calls for 32-bit programs")
+    (tmp_path / "calls.c").write_text(CALLS_OF_32_BITS)
+    command = ["arm-linux-gnueabihf-gcc", "-static", "-o", "calls", "calls.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    guest.push(tmp_path / "calls", "/data/local/tmp/calls32")
+    run(guest, "calls32 10071 4000000000")
+    table = {row[0]: row for row in rows(run(guest, "cat /proc/mm_limits"))}
+    assert "4000000000" in table["10071"]
+    # All ones of 32 bits is no limit of 4 GB.
+    run(guest, "calls32 10071")
+    assert "10071" not in [row[0] for row in rows(run(guest, "cat /proc/mm_limits"))]
