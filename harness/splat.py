@@ -22,6 +22,9 @@ class Splat:
     line: str
 
 
+# How the names of the series' functions begin.
+OURS = "mm_limits_|user_oom|mm_syscall_|oom_killer_"
+
 # The first pattern that matches names the kind.  The texts are those of the
 # kernel's own printk formats (6.1 and 3.4), without the time stamp.  Older
 # kernels put "[ INFO: ... ]" or "[ BUG: ... ]" where newer ones say "WARNING:".
@@ -50,7 +53,8 @@ _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("might sleep", False, r"BUG: scheduling in a non-blocking section"),
     ("might sleep", False, r"BUG: assuming "),
     ("preemption", False, r"BUG: using \S+ in preemptible"),
-    ("KCSAN", False, r"BUG: KCSAN: "),
+    # The kernel has races of its own, which is not ours to judge: those of the series.
+    ("KCSAN", False, rf"BUG: KCSAN: .*\b_*(?:{OURS})"),
     ("lockdep", False, r"WARNING: possible (?:circular|recursive) locking"),
     ("lockdep", False, r"WARNING: possible irq lock inversion"),
     ("lockdep", False, r"WARNING: .*-safe -> .*-unsafe lock order detected"),
@@ -74,7 +78,7 @@ _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("list corruption", False, r"list_(?:add|del) corruption"),
     ("slab corruption", False, r"BUG \S+ \(.*\): "),
     ("slab corruption", False, r"Slab corruption|slab error in "),
-    ("BUG", True, r"BUG: "),
+    ("BUG", True, r"BUG: (?!KCSAN: )"),
     ("warning", False, r"WARNING: (?:CPU: |at )"),
     ("refcount", False, r"refcount_t: "),
     # The stock killer, which no scenario may set off.

@@ -207,7 +207,9 @@ def _pattern(text: str, *, in_order: bool = False) -> tuple[str, Sequence[str]]:
         else:
             groups.append(group)
             pattern += f"(?P<{group}>{number})"
-    return pattern + re.sub(r"(?:\\?[ \t])+", r"\\s*", re.escape(text[end:].rstrip())), groups
+    pattern += re.sub(r"(?:\\?[ \t])+", r"\\s*", re.escape(text[end:].rstrip()))
+    # The contract has it between these.
+    return pattern.replace("'", r"\x27"), groups
 
 
 def _group(label: str, taken: Sequence[str]) -> str | None:

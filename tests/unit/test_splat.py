@@ -121,3 +121,9 @@ def test_the_scanner_counts_lines_as_they_come() -> None:
     found = scanner.feed("[    1.1] Kernel panic - not syncing: no init")
     assert found is not None
     assert found.line_number == 1
+
+
+def test_races_of_others_are_not_ours_to_judge() -> None:
+    assert scan(["[ 1.0] BUG: KCSAN: data-race in __d_lookup / d_alloc"]) == []
+    (found,) = scan(["[ 1.0] BUG: KCSAN: data-race in __mm_limits_fault / mm_limits_fold"])
+    assert found.kind == "KCSAN"

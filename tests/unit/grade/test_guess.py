@@ -20,7 +20,7 @@ KILLER = """
 #ifdef MY_OOM_HIGHEST_RSS
 static void kill(void)
 {
-	printk("uid=%d, uRSS=%lu, mm_max=%lu, pid=%d, pRSS=%lu\\n", uid, a, b, pid, c);
+	printk("Ann's killer: uid=%d, uRSS=%lu, mm_max=%lu, pid=%d, pRSS=%lu\\n", uid, a, b, pid, c);
 	printk(KERN_ERR "%s: Killed process %d (%s) total-vm:%lukB, UID:%u", a, b, c, d, e);
 }
 #elif defined(MY_OOM_RUN_TIME)
@@ -76,7 +76,7 @@ def test_modules_that_take_slots_of_the_table(tmp_path: Path) -> None:
         "rss": "MY_OOM_HIGHEST_RSS",
         "runtime": "MY_OOM_RUN_TIME",
     }
-    line = "uid=10070, uRSS=1, mm_max=2, pid=3, pRSS=4"
+    line = "Ann's killer: uid=10070, uRSS=1, mm_max=2, pid=3, pRSS=4"
     assert (match := re.search(contract.log.kill, line))
     assert match.groupdict() == {
         "uid": "10070", "uRSS": "1", "mm_max": "2", "pid": "3", "pRSS": "4",
