@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define ADBD		"/bin/adbd"
+#define LOG		"/tmp/adbd.log"
 #define PORT		5555
 #define LOOK_EVERY_US	10000
 
@@ -72,6 +73,15 @@ static void say_when_ready(pid_t adbd)
 	_exit(0);
 }
 
+/* What adbd says is for who looks for it, not for who works at the console. */
+static void log_to_file(void)
+{
+	int fd = open(LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+
+	if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
+		perror("start_adbd: " LOG);
+}
+
 int main(void)
 {
 	pid_t self = getpid(), child;
@@ -94,6 +104,7 @@ int main(void)
 	if (child > 0)
 		waitpid(child, NULL, 0);
 	go_first();
+	log_to_file();
 	execl(ADBD, "adbd", (char *)NULL);
 	perror("start_adbd: " ADBD);
 	return 1;
