@@ -132,6 +132,15 @@ def test_device_shell(device: Device) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 
+def test_what_runs_on_elsewhere_is_left_behind(device: Device) -> None:
+    begin = time.monotonic()
+    script = "sleep 1000 < /dev/null > /dev/null 2>&1 & echo $!"
+    pid = device.shell(["sh", "-c", script], timeout=60).stdout.strip()
+    assert time.monotonic() - begin < 30
+    assert "sleep" in device.shell(["cat", f"/proc/{pid}/cmdline"], timeout=10).stdout
+    device.shell(["kill", pid], timeout=10)
+
+
 def test_device_shell_needs_no_quoting(device: Device) -> None:
     words = ["a b", "c'd", 'e"f', "$HOME", "*", "", "ü", "back\\slash"]
     done = device.shell(["printf", "%s\\n", *words], timeout=10)
