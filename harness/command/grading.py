@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -155,7 +156,8 @@ def _side_by_side(selection: Selection, request: Request, *, layout: Layout) -> 
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in children:
-                process.kill_group(child)
+                with suppress(OSError):  # its thread was quicker
+                    process.kill_group(child)
 
 
 class _Results(msgspec.Struct, frozen=True):
