@@ -187,14 +187,15 @@ class BuiltInPolicy(Table, frozen=True, kw_only=True):
 class TestedKernel(Table, frozen=True, kw_only=True):
     """A part of ``./run test``: the tests of a folder on one kernel, None being the default.
 
-    ``config`` is merged into the board's.  ``scenarios`` are those it runs, shell patterns
-    allowed (none: all).  Unless it is
+    ``config`` is merged into the board's.  ``files`` are those of the folder that it runs,
+    ``scenarios`` the scenarios, shell patterns allowed (none: all).  Unless it is
     ``by_default``, it is run only when it is named.  ``source`` and ``emulator`` name the
     variables that hold the kernel's source and the Android emulator, where there have
     to be any.
     """
 
     tests: Literal["emulator", "debug", "grade"] = "emulator"
+    files: tuple[str, ...] = ()
     by_default: bool = True
     kernel: str | None = None
     arch: str | None = None

@@ -61,7 +61,7 @@ def _test_kernel(part: TestedKernel, *, layout: Layout) -> bool:
         **Selection.tested(part).environment,
         "MMLIMITS_TEST_SCENARIOS": ",".join(part.scenarios),
     }
-    return _pytest(part.tests, (), env, layout=layout)
+    return _pytest(part.tests, (), env, files=part.files, layout=layout)
 
 
 def _lacking(part: TestedKernel) -> tuple[str, ...]:
@@ -98,14 +98,20 @@ def _lint(layout: Layout) -> list[str]:
 
 
 def _pytest(
-    folder_name: str, options: Sequence[str], env: Mapping[str, str], *, layout: Layout
+    folder_name: str,
+    options: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    files: Sequence[str] = (),
+    layout: Layout,
 ) -> bool:
-    """Run one folder of tests; its output, with the closing line, goes straight through."""
+    """Run one folder of tests, or some files of it; its output goes straight through."""
     folder = layout.root / "tests" / folder_name
     if not any(folder.rglob("test_*.py")):
         ui.say(f"no tests in {folder}")
         return False
-    command = [sys.executable, "-m", "pytest", *options, str(folder)]
+    chosen = [str(folder / name) for name in files] or [str(folder)]
+    command = [sys.executable, "-m", "pytest", *options, *chosen]
     return process.passthrough(command, cwd=layout.root, env={**_asked_for(layout), **env}) == 0
 
 

@@ -175,3 +175,155 @@ def edit(folder: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) == 1, f"{text.count(old)} times: {old}"
     path.write_text(text.replace(old, new))
+
+
+# A module of a student's who looks twice a second, and says so.
+TIMER = r"""
+#include <linux/cred.h>
+#include <linux/init_task.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/user_namespace.h>
+#include <linux/workqueue.h>
+
+#define SLOT 223 /* unused on arm */
+#define LIMITS 10
+#define PERIOD (HZ / 2)
+
+extern void *sys_call_table[];
+
+static uid_t uids[LIMITS];
+static unsigned long maxima[LIMITS];
+static DEFINE_SPINLOCK(limits_lock);
+static void *before;
+
+static long sys_set_limit(uid_t uid, unsigned long mm_max)
+{
+	long ret = -ENOSPC;
+	int i;
+
+	if (!uid || !mm_max)
+		return -EINVAL;
+	spin_lock(&limits_lock);
+	for (i = 0; i < LIMITS; i++) {
+		if (uids[i] == uid || !uids[i]) {
+			uids[i] = uid;
+			maxima[i] = mm_max;
+			ret = 0;
+			break;
+		}
+	}
+	spin_unlock(&limits_lock);
+	return ret;
+}
+
+static unsigned long rss_of(struct task_struct *p)
+{
+	unsigned long rss = 0;
+
+	task_lock(p);
+	if (p->mm)
+		rss = get_mm_rss(p->mm) << PAGE_SHIFT;
+	task_unlock(p);
+	return rss;
+}
+
+static bool kill_one(uid_t uid, unsigned long mm_max)
+{
+	unsigned long total = 0, most = 0, rss;
+	struct task_struct *p, *victim = NULL;
+
+	rcu_read_lock();
+	for_each_process(p) {
+		if (from_kuid(&init_user_ns, task_uid(p)) != uid || fatal_signal_pending(p))
+			continue;
+		rss = rss_of(p);
+		total += rss;
+		if (rss > most) {
+			most = rss;
+			victim = p;
+		}
+	}
+	if (total > mm_max && victim) {
+		pr_info("timer: uid=%d, uRSS=%lu, mm_max=%lu, pid=%d, pRSS=%lu\n", uid, total,
+			mm_max, victim->pid, most);
+		send_sig(SIGKILL, victim, 1);
+	} else {
+		victim = NULL;
+	}
+	rcu_read_unlock();
+	return victim;
+}
+
+static void look(struct work_struct *work);
+static DECLARE_DELAYED_WORK(looker, look);
+
+static void look(struct work_struct *work)
+{
+	int i;
+
+	for (i = 0; i < LIMITS; i++)
+		while (uids[i] && kill_one(uids[i], maxima[i]))
+			cond_resched();
+	schedule_delayed_work(&looker, PERIOD);
+}
+
+static int __init limits_init(void)
+{
+	before = sys_call_table[SLOT];
+	sys_call_table[SLOT] = sys_set_limit;
+	schedule_delayed_work(&looker, PERIOD);
+	return 0;
+}
+module_init(limits_init);
+
+static void __exit limits_exit(void)
+{
+	sys_call_table[SLOT] = before;
+	cancel_delayed_work_sync(&looker);
+}
+module_exit(limits_exit);
+
+MODULE_LICENSE("GPL");
+"""
+
+EXPORT = """--- a/mm/page_alloc.c
++++ b/mm/page_alloc.c
+@@ -{line},3 +{line},6 @@
+{before}+
++extern void *sys_call_table[];
++EXPORT_SYMBOL_GPL(sys_call_table);
+"""
+
+
+def on_a_timer(folder: Path) -> Path:
+    """One diff and a module that patches the call table; honest about its period."""
+    (folder / "limits").mkdir(parents=True)
+    (folder / "limits" / "limits.c").write_text(TIMER)
+    (folder / "limits" / "Makefile").write_text("obj-m := limits.o\n")
+    pristine = next((Layout.default().build / "grade").glob("base-*/mm/page_alloc.c"))
+    lines = pristine.read_text().splitlines()
+    last = "".join(f" {line}\n" for line in lines[-3:])
+    (folder / "export.diff").write_text(EXPORT.format(line=len(lines) - 2, before=last))
+    return folder
+
+
+TIMER_CONTRACT = r"""
+name = "on a timer"
+period-ms = 500
+
+[set-mm-limits]
+number = 223
+
+[modules]
+folder = "limits"
+load = ["limits.ko"]
+
+[log]
+kill = 'timer: uid=(?P<uid>\d+), uRSS=(?P<uRSS>\d+), mm_max=(?P<mm_max>\d+), pid=(?P<pid>\d+), pRSS=(?P<pRSS>\d+)'
+
+[policy.rss]
+"""  # noqa: E501

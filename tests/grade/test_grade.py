@@ -54,6 +54,24 @@ def test_a_good_one_has_full_marks(form: Callable[[Path], str | Path], tmp_path:
     }
 
 
+def test_one_on_a_timer_is_given_its_period(tmp_path: Path) -> None:
+    theirs = submissions.on_a_timer(tmp_path / "theirs")
+    status, one, shown = graded(tmp_path, theirs, submissions.TIMER_CONTRACT)
+    assert status == 0, shown
+    assert statuses(one)["kernel-rss"] == "passed"
+    assert statuses(one)["daemon-rss"] == "not claimed"
+    assert one["points"] == one["of"] == 10 + 15
+
+
+def test_a_contract_is_guessed(tmp_path: Path) -> None:
+    theirs = submissions.on_a_timer(tmp_path / "theirs")
+    command = [str(LAYOUT.root / ".venv/bin/invoke"), "grade", str(theirs), "--guess"]
+    done = subprocess.run(command, cwd=LAYOUT.root, capture_output=True, text=True, check=True)
+    assert "number = 223  # found: the slot overwritten in limits/limits.c" in done.stdout
+    assert 'folder = "limits"  # found' in done.stdout
+    assert "timer:" in done.stdout
+
+
 def test_one_that_does_not_compile_is_told_where(tmp_path: Path) -> None:
     theirs = submissions.does_not_compile(tmp_path / "theirs")
     status, one, _ = graded(tmp_path, theirs, submissions.SMALL_CONTRACT)

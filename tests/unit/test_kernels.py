@@ -99,3 +99,10 @@ def test_what_a_board_does_not_say_has_its_default(checkout: Checkout) -> None:
     assert (board.machine, board.user_compile) == (board.arch, board.cross_compile)
     assert replace(board, cross_compile="other-").user_compile == board.cross_compile
     assert board.debug.cpus is None
+
+
+def test_the_parts_of_the_tests_name_files_that_are_there() -> None:
+    layout = Layout.default()
+    for name, part in load_kernels(layout).tests.items():
+        folder = layout.root / "tests" / part.tests
+        assert all((folder / file).is_file() for file in part.files), name
