@@ -87,6 +87,13 @@ def good(folder: Path) -> Path:
     return folder
 
 
+def pristine(name: str) -> Path:
+    """A file of the kernel that all begin with; who grades anything unpacks it."""
+    path = Layout.default().build / "grade" / "base-linux-6.1" / name
+    assert path.is_file(), "grade the good one first"
+    return path
+
+
 def as_git(folder: Path) -> str:
     """The good one as a branch of a repository."""
     good(folder)
@@ -101,8 +108,7 @@ def does_not_compile(folder: Path) -> Path:
     name = "mm/oom_kill.c"
     place = folder / "kernel_change" / "oom_kill.c"
     place.parent.mkdir(parents=True)
-    pristine = next((Layout.default().build / "grade").glob("base-*/" + name))
-    place.write_text(pristine.read_text() + "\nint mistake(void)\n{\n\treturn missing;\n}\n")
+    place.write_text(pristine(name).read_text() + "\nint mistake(void)\n{\n\treturn missing;\n}\n")
     (folder / "kernel.change").write_text(f"# where it goes\nkernel_change/oom_kill.c {name}\n")
     return folder
 
@@ -304,8 +310,7 @@ def on_a_timer(folder: Path) -> Path:
     (folder / "limits").mkdir(parents=True)
     (folder / "limits" / "limits.c").write_text(TIMER)
     (folder / "limits" / "Makefile").write_text("obj-m := limits.o\n")
-    pristine = next((Layout.default().build / "grade").glob("base-*/mm/page_alloc.c"))
-    lines = pristine.read_text().splitlines()
+    lines = pristine("mm/page_alloc.c").read_text().splitlines()
     last = "".join(f" {line}\n" for line in lines[-3:])
     (folder / "export.diff").write_text(EXPORT.format(line=len(lines) - 2, before=last))
     return folder

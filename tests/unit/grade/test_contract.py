@@ -86,3 +86,13 @@ def test_foreign_lines_are_told_in_our_words() -> None:
     words = told[1].split(",\t")
     assert words[:3] == ["[    2.5] uid=10070", "uRSS=102400256", "mm_max=100000000"]
     assert words[3:] == ["pid=7", "pRSS=100000000", "badness=0"]
+
+
+def test_a_victim_of_a_timer_may_have_finished() -> None:
+    said = (
+        "child pid=7 bytes=100 finish\nchild pid=8 bytes=200 finish\n"
+        "child pid=8 bytes=200 killed by signal 9\n"
+    )
+    assert exam._without_victims_ends(said) == (
+        "child pid=7 bytes=100 finish\nchild pid=8 bytes=200 killed by signal 9\n"
+    )
