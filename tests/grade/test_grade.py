@@ -58,7 +58,7 @@ def test_one_on_a_timer_is_given_its_period(tmp_path: Path) -> None:
     theirs = submissions.on_a_timer(tmp_path / "theirs")
     status, one, shown = graded(tmp_path, theirs, submissions.TIMER_CONTRACT)
     assert status == 0, shown
-    assert statuses(one)["kernel-rss"] == "passed"
+    assert statuses(one)["kernel-rss-rss"] == "passed"
     assert statuses(one)["daemon-rss"] == "not claimed"
     assert one["points"] == one["of"] == 10 + 15
 
