@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-from msgspec import Meta, field
+from msgspec import field
 from msgspec.structs import replace
 
 from harness.datafile import NO_KEY, Table, load, name_entries, require_known
+from harness.kernels import Count
 from harness.kernels import KernelVariant as Kernel
 from harness.layout import Layout
-
-Count = Annotated[int, Meta(ge=1)]
 
 FEW_PROCESSES = 10
 REPEATED = ("page", "churn")

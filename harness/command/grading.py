@@ -92,7 +92,7 @@ def grade(selection: Selection, request: Request, *, layout: Layout) -> int:
     base = _base(target, source, layout=layout)
     graded = []
     if min(_jobs(request), len(request.submissions)) > 1:
-        verdicts = _side_by_side(selection, request, layout=layout)
+        verdicts = _side_by_side(selection, request, scheme, planned, layout=layout)
     else:
         verdicts = (
             _Grading(given, contract, planned, target, guest, base, request, layout).result(scheme)
@@ -111,13 +111,46 @@ def grade(selection: Selection, request: Request, *, layout: Layout) -> int:
 CPUS_FOR_EACH = 2
 
 
+def _verdict(
+    name: str,
+    form: str,
+    scheme: Scheme,
+    planned: exam.Plan,
+    error: str,
+    *,
+    warnings: int = 0,
+    results: Sequence[CaseResult] = (),
+    evidence: dict[str, tuple[str, ...]],
+) -> Graded:
+    """The marks and what they stand on; with an error nothing was built."""
+    given = marks(
+        scheme,
+        build_error=error,
+        warnings=warnings,
+        results=results,
+        not_claimed=planned.not_claimed,
+        unreached=[case.scenario.name for case in planned.cases] if error else [],
+    )
+    claimed = [mark for mark in given if mark.status != "not claimed"]
+    return Graded(
+        name=name,
+        form=form,
+        points=sum(mark.points for mark in given),
+        of=sum(mark.of for mark in claimed),
+        marks=given,
+        evidence=evidence,
+    )
+
+
 def _jobs(request: Request) -> int:
     if request.jobs < 0:
         raise HarnessError(f"--jobs is {request.jobs}, and must be at least 1")
     return request.jobs or max(1, len(os.sched_getaffinity(0)) // CPUS_FOR_EACH)
 
 
-def _side_by_side(selection: Selection, request: Request, *, layout: Layout) -> Iterator[Graded]:
+def _side_by_side(
+    selection: Selection, request: Request, scheme: Scheme, planned: exam.Plan, *, layout: Layout
+) -> Iterator[Graded]:
     """The verdicts in the order of the submissions, by a process of our own for each."""
     children: list[subprocess.Popen[str]] = []
     options = {
@@ -140,7 +173,8 @@ def _side_by_side(selection: Selection, request: Request, *, layout: Layout) -> 
             assert child.stdout is not None
             stream.writelines(child.stdout)
         if not results.exists():
-            raise HarnessError(f"grading {given} ended without a verdict", hint=f"see {log}")
+            error = f"grading it ended without a verdict: see {log}"
+            return _verdict(given, "?", scheme, planned, error, evidence={"build": (error,)})
         (one,) = msgspec.json.decode(results.read_bytes(), type=_Results).submissions
         return one
 
@@ -270,21 +304,14 @@ class _Grading:
             if result.status is not Status.PASSED:
                 command = f"{self._request.command} {self._given}"
                 evidence[result.case.id] = failure_lines(result, command=command)
-        given = marks(
+        verdict = _verdict(
+            name,
+            form,
             scheme,
-            build_error=error,
+            self._plan,
+            error,
             warnings=max((len(one.warnings) for one in built.values()), default=0),
             results=results,
-            not_claimed=self._plan.not_claimed,
-            unreached=[case.scenario.name for case in self._plan.cases] if error else [],
-        )
-        claimed = [mark for mark in given if mark.status != "not claimed"]
-        verdict = Graded(
-            name=name,
-            form=form,
-            points=sum(mark.points for mark in given),
-            of=sum(mark.of for mark in claimed),
-            marks=given,
             evidence=evidence,
         )
         record.write(identity=identity, verdict=msgspec.to_builtins(verdict))

@@ -7,6 +7,7 @@ is not is what the course's handout says, or most people do, and is marked as a 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -190,7 +191,7 @@ def _pattern(text: str, *, in_order: bool = False) -> tuple[str, Sequence[str]]:
 
     ``in_order``: by the order of the numbers, not by what is before them.
     """
-    text = re.sub(r"\\[nr]", "", text).replace(r"\t", "\t")
+    text = re.sub(r"\\[nr]", "", text).replace(r"\t", "\t").replace(r"\"", '"')
     pattern, groups, end = "", list[str](), 0
     for match in _CONVERSION.finditer(text):
         before = text[end : match.start()]
@@ -267,7 +268,7 @@ def _toml(
         lines += ["", "[my-oom-killer]", f"number = {number.value}  {said('my-oom-killer.number')}"]
     if modules:
         names = ", ".join(f'"{name}.ko"' for _, name in modules)
-        lines += ["", "[modules]", f'folder = "{found["modules.folder"].value}"']
+        lines += ["", "[modules]", f"folder = {json.dumps(found['modules.folder'].value)}"]
         lines[-1] += f"  {said('modules.folder')}"
         lines.append(f"load = [{names}]")
     lines += ["", "[log]", said("log.kill"), f"kill = '{found['log.kill'].value}'"]

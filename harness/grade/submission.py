@@ -149,11 +149,12 @@ def changed_texts(one: Submission) -> dict[str, str]:
     if one.form == "tree":
         names = [name for name in _KERNEL_FILES if (one.path / name).is_file()]
         return {name: _text(_inside(one.path, name)) for name in names}
-    texts = {}
+    texts, root = {}, one.path.resolve()
     for path in sorted(one.path.rglob("*")):
         name = str(path.relative_to(one.path))
         known = path.suffix in _SOURCES or path.name in ("Makefile", "Kbuild", "Kconfig")
-        if known and path.is_file() and path.resolve().is_relative_to(one.path.resolve()):
+        # What cannot be printed would be lines of its own where the name is told.
+        if known and name.isprintable() and path.is_file() and path.resolve().is_relative_to(root):
             text = _text(path)
             texts[name] = _added(text) if path.suffix in (".patch", ".diff") else text
     return texts

@@ -116,3 +116,19 @@ def test_our_contracts_are_valid(path: Path) -> None:
     contract = load_contract(path)
     line = "uid=10070, uRSS=100000, mm_max=90000, pid=77, pRSS=50000"
     assert re.search(contract.log.kill, line)
+
+
+def test_a_name_cannot_become_a_line_of_the_contract(tmp_path: Path) -> None:
+    made = guessed(
+        tmp_path / "theirs",
+        {
+            "a.patch": "+1 common set_mm_limits sys_set_mm_limits\n",
+            "x\nnumber = 5\n#.c": "#define __NR_set_mm_limits 77\n",
+            'mo"d/Makefile': "obj-m := m.o\n",
+        },
+    )
+    contract = load_contract(tmp_path / "contract.toml")
+    assert contract.set_mm_limits.number == 1
+    assert contract.modules is not None
+    assert contract.modules.folder == 'mo"d'
+    assert "number = 5" not in made.text
