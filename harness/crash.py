@@ -38,6 +38,10 @@ _ENTRY = re.compile(
     r"asm_common_interrupt|apic_timer_interrupt)\b"
 )
 MOST_FRAMES = 60
+# The CPUs as the kernel shows them when it is asked to (SysRq l), one after the other.
+_ASKED = re.compile(r"(?:sysrq: |SysRq : )Show backtrace of all active CPUs")
+_ONE_CPU = re.compile(r"NMI backtrace for cpu \d+|(?:sysrq: )?CPU\d+:")
+_IDLE = re.compile(r"Comm: swapper|\b(?:do_idle|cpu_idle|cpu_startup_entry|rest_init)\b")
 
 # From here on it is about others.
 _OTHERS = re.compile(r"CPU\d+: stopping|(?:Allocated|Freed) by task|---\[ end |Rebooting in ")
@@ -48,11 +52,45 @@ def explain(lines: Sequence[str], headline: int) -> tuple[str, ...]:
 
     Empty where there is neither a CPU nor a trace: then there is nothing to choose.
     """
-    stuck = _STUCK.search(lines[headline]) is not None
-    found = list(_explanation(lines[headline + 1 :], MOST_FRAMES if stuck else FRAMES))
-    if not found:
-        return ()
-    return (lines[headline].rstrip(), *(_from_entry(found) if stuck else found))
+    rest = lines[headline + 1 :]
+    if _STUCK.search(lines[headline]):
+        found = list(_stuck(rest))
+    else:
+        found = list(_explanation(rest, FRAMES))
+    return (lines[headline].rstrip(), *found) if found else ()
+
+
+def _stuck(lines: Sequence[str]) -> Iterator[str]:
+    """What holds a CPU up: by the report itself, else by the CPUs that were asked for.
+
+    A report's own trace is of use if an interrupt of that CPU made it.  Of a task that runs
+    on another one there is none, or what it did when it last slept.
+    """
+    texts = [unstamped(line) for line in lines]
+    asked = next((n for n, text in enumerate(texts) if _ASKED.match(text)), len(lines))
+    own = list(_explanation(lines[:asked], MOST_FRAMES))
+    if any(map(_ENTRY.match, texts[:asked])) or any(map(_ONE_CPU.match, texts[:asked])):
+        yield from _from_entry(own)
+        return
+    shown = next(filter(None, map(_busy, _by_cpu(lines[asked:]))), [])
+    yield from (line for line in own if not (shown and _FRAME.match(unstamped(line))))
+    yield from _from_entry(shown)
+
+
+def _busy(part: Sequence[str]) -> list[str]:
+    """What a CPU that was asked for does, if it does anything."""
+    found = [] if any(map(_IDLE.search, part)) else list(_explanation(part, MOST_FRAMES))
+    return found if any(_FRAME.match(unstamped(line)) for line in found) else []
+
+
+def _by_cpu(lines: Sequence[str]) -> list[list[str]]:
+    parts: list[list[str]] = []
+    for line in lines:
+        if _ONE_CPU.match(unstamped(line)):
+            parts.append([])
+        if parts:
+            parts[-1].append(line)
+    return parts
 
 
 def _from_entry(found: Sequence[str]) -> Iterator[str]:

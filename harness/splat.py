@@ -21,6 +21,13 @@ class Splat:
     line_number: int  # from 0
     line: str
 
+    @property
+    def stall(self) -> bool:
+        """Is it about a CPU or task that goes on, for too long?"""
+        return self.kind == STALL
+
+
+STALL = "RCU stall"
 
 # How the names of the series' functions begin.
 OURS = "mm_limits_|user_oom|mm_syscall_|oom_killer_"
@@ -44,8 +51,8 @@ _KINDS: tuple[tuple[str, bool, str], ...] = (
     ("soft lockup", True, r"(?:watchdog: )?BUG: soft lockup"),
     ("hard lockup", True, r".*hard LOCKUP"),
     ("hung task", True, r"INFO: task .+:\d+ blocked for more than \d+ seconds"),
-    ("RCU stall", True, r"(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall"),
-    ("RCU stall", True, r"(?:rcu: )?rcu\w* kthread starved for"),
+    (STALL, True, r"(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall"),
+    (STALL, True, r"(?:rcu: )?rcu\w* kthread starved for"),
     ("bad page", False, r"BUG: Bad (?:page|rss-counter)"),
     ("bad page", False, r"BUG: non-zero \w+ on freeing mm"),
     ("bad page", False, r"\S+:\d+: bad p\w+ [0-9a-f]+"),

@@ -33,6 +33,9 @@ TAIL_LINES = 20
 # After the first line of a report: what it still has to say, and no longer.
 REPORT_SECONDS = 1.5
 QUIET_SECONDS = 0.3
+# The same when the kernel was asked for more: its answer comes from a work queue.
+ASKED_REPORT_SECONDS = 5.0
+ASKED_QUIET_SECONDS = 1.5
 
 ESCAPE = "\x1d"  # Ctrl-]
 
@@ -51,11 +54,13 @@ class Console:
         log: Path,
         env: Mapping[str, str] | None = None,
         halted: str | None = None,
+        show_cpus: bytes | None = None,
     ) -> None:
         """Start ``argv``; its output goes to the file ``log`` and to the scanner.
 
         ``env`` is added to the usual environment.  A line that matches ``halted`` says that
         the guest has switched itself off; the emulator, which may stay, is then ended.
+        ``show_cpus`` is what to type so that the kernel shows what each CPU does.
         """
         words = with_parent(argv)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +68,8 @@ class Console:
         self._argv = tuple(argv)
         self._halted = re.compile(halted) if halted is not None else None
         self._has_halted = False
+        self._show_cpus = show_cpus
+        self._asked = False
         self._stream = log.open("wb")
         self._scanner = Scanner()
         self._lines: list[str] = []
@@ -217,8 +224,22 @@ class Console:
                 self._reap()
                 self._end()
                 return
-            if self._fatal is not None and self._report_is_over():
+            fatal = self._fatal
+            if fatal is not None and self._report_is_over() and not self._asks_for_cpus(fatal):
                 self._kill()
+
+    def _asks_for_cpus(self, fatal: Splat) -> bool:
+        """Have a stall explained, once: True if there is an answer to wait for.
+
+        RCU names the task that holds it up, but cannot show one that runs on another CPU.
+        """
+        if self._show_cpus is None or not fatal.stall or self._asked:
+            return False
+        self._asked = True
+        self._fatal_at = self._last_byte = time.monotonic()
+        with suppress(pexpect.ExceptionPexpect, OSError):
+            self._child.send(self._show_cpus)
+        return True
 
     def _kill(self) -> None:
         """End the emulator at once; any thread, any number of times.
@@ -263,11 +284,18 @@ class Console:
             self._changed.notify_all()
 
     def _report_is_over(self) -> bool:
-        return self.silent_for > QUIET_SECONDS or time.monotonic() - self._fatal_at > REPORT_SECONDS
+        quiet, most = (
+            (ASKED_QUIET_SECONDS, ASKED_REPORT_SECONDS)
+            if self._asked
+            else (QUIET_SECONDS, REPORT_SECONDS)
+        )
+        return self.silent_for > quiet or time.monotonic() - self._fatal_at > most
 
     def _await_end_of_report(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._ended, timeout=REPORT_SECONDS + 1)
+            self._changed.wait_for(
+                lambda: self._ended, timeout=REPORT_SECONDS + ASKED_REPORT_SECONDS + 1
+            )
 
     def _reason(self) -> str:
         if self._fatal is not None:

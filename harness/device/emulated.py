@@ -44,7 +44,8 @@ class Guest:
     emulator, ``serial`` is where adb finds the guest.  The guest is up when its console
     has shown ``ready`` (None: adb alone tells) within ``patience`` seconds.  ``halted``
     is what the console shows when the guest has switched itself off, for an emulator
-    that then stays.  ``user_space`` says how commands are given to it.  Without ``heartbeat``
+    that then stays.  ``show_cpus`` typed on the console makes the kernel show what each CPU
+    does.  ``user_space`` says how commands are given to it.  Without ``heartbeat``
     nobody asks the guest whether it lives.  At ``gdb_port`` it waits for gdb, and is up
     when that lets it.
     """
@@ -59,6 +60,7 @@ class Guest:
     env: Mapping[str, str] = field(default_factory=dict)
     ready: str | None = READY
     halted: str | None = None
+    show_cpus: bytes | None = None
     user_space: UserSpace = OURS
     heartbeat: bool = True
 
@@ -106,7 +108,11 @@ class EmulatedDevice:
         (guest.run_dir / "command").write_text(shlex.join(guest.argv) + "\n", encoding="utf-8")
         started = time.monotonic()
         self._console = Console(
-            guest.argv, log=guest.run_dir / "console.log", env=guest.env, halted=guest.halted
+            guest.argv,
+            log=guest.run_dir / "console.log",
+            env=guest.env,
+            halted=guest.halted,
+            show_cpus=guest.show_cpus,
         )
         self._server = AdbServer(guest.run_dir / "adb")
         self._link = AdbLink(self._server.port, self.serial, user_space=guest.user_space)

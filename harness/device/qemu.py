@@ -19,6 +19,9 @@ GUEST_ADB_PORT = 5555
 BOOT_SECONDS = 60.0
 # A debug kernel takes half a minute, and on a busy machine more.
 DEBUG_BOOT_SECONDS = 240.0
+# Ctrl-A b at QEMU's console is a break on the guest's line, which makes the next key
+# the kernel's own (SysRq).
+SHOW_CPUS = b"\x01bl"
 PORT_TAKEN = "Could not set up host forwarding rule"
 
 
@@ -83,6 +86,7 @@ def _guest(request: BootRequest, *, port: int) -> Guest:
         patience=request.patience or usual,
         heartbeat=request.heartbeat,
         gdb_port=gdb_port,
+        show_cpus=SHOW_CPUS,
     )
 
 

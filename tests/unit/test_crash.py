@@ -59,6 +59,20 @@ def explained(name: str) -> tuple[str, ...]:
             "score+0x10/0x20 [bad]",
             "__arm64_sys_set_mm_limits",
         ),
+        (
+            "rcu-stall-elsewhere",
+            "detected stalls",
+            "task:mm_play",
+            "score+0x10/0x20 [bad]",
+            "el0_svc+",
+        ),
+        (
+            "rcu-stall-elsewhere-6.1",
+            "detected stalls",
+            "task:mm_play",
+            "score+0x10/0x20 [bad]",
+            "mm_syscall_set_mm_limits",
+        ),
     ],
 )
 def test_who_where_and_how_they_got_there(

@@ -61,6 +61,21 @@ def test_a_crash_ends_the_wait_with_the_reason(start: Start, line: str) -> None:
     assert not console.alive
 
 
+def test_a_stall_is_asked_about(tmp_path: Path) -> None:
+    script = (
+        "stty raw -echo; echo 'INFO: rcu_preempt detected stalls on CPUs/tasks:'; "
+        "read -r key; echo; echo 'sysrq: Show backtrace of all active CPUs'; "
+        "echo 'NMI backtrace for cpu 1'; echo \"$key from entry+0x1/0x2\"; sleep 60"
+    )
+    console = Console(["bash", "-c", script], log=tmp_path / "console.log", show_cpus=b"score\n")
+    try:
+        with pytest.raises(GuestCrash) as caught:
+            console.wait_for("guest: ready", timeout=60)
+    finally:
+        console.close()
+    assert caught.value.details[-1] == "score from entry+0x1/0x2"
+
+
 def test_a_crash_is_seen_by_whoever_looks_later(start: Start) -> None:
     console = start("echo guest: ready; sleep 0.3; echo 'Internal error: Oops: 5 [#1]'; sleep 60")
     console.wait_for("guest: ready", timeout=10)
