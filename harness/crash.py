@@ -21,12 +21,12 @@ _CONTEXT = re.compile(
     r"CPU: \d+ .*|Pid: \d+, comm: .*|Internal error: .*|Oops: .*|Kernel panic .*|"
     r"(?:PC|LR) is at .*|(?:pc|lr) : \w+\+0x.*|RIP: .*|"
     r"BUG: .*|INFO: .*|Workqueue: .*|Process .*\(pid: \d+.*|task:.* state:.*|rcu: .*|"
-    r"(?:Read|Write) of size \d+ .*|(?:NMI )?[Bb]acktrace for cpu \d+"
+    r"(?:Read|Write) of size \d+ .*|(?:NMI |IPI )?[Bb]acktrace for cpu \d+"
 )
 # "a from b+0x10/0x20" (arm), "[<c0001234>] (a+0x0/0x8) from ..." (3.4), "a+0x10/0x20" (x86)
 _FRAME = re.compile(
     r"\s*(?:[\w.$]+(?: \[\w+\])? from \S+|"
-    r"(?:\[<[0-9a-f]+>\] )?\(?[\w.$]+\+0x[0-9a-f]+/0x[0-9a-f]+\)?)"
+    r"(?:\[<[0-9a-f]+>\] )?\(?[\w.$]+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\]\))?\)?)"
     r"(?: \[\w+\])?(?: from .*)?\s*$"
 )
 _CPU = re.compile(r"CPU: (\d+) ")
@@ -40,7 +40,7 @@ _ENTRY = re.compile(
 MOST_FRAMES = 60
 # The CPUs as the kernel shows them when it is asked to (SysRq l), one after the other.
 _ASKED = re.compile(r"(?:sysrq: |SysRq : )Show backtrace of all active CPUs")
-_ONE_CPU = re.compile(r"NMI backtrace for cpu \d+|(?:sysrq: )?CPU\d+:")
+_ONE_CPU = re.compile(r"(?:NMI |IPI )?[Bb]acktrace for cpu \d+|(?:sysrq: )?CPU\d+:")
 _IDLE = re.compile(r"Comm: swapper|\b(?:do_idle|cpu_idle|cpu_startup_entry|rest_init)\b")
 
 # From here on it is about others.

@@ -73,6 +73,13 @@ def explained(name: str) -> tuple[str, ...]:
             "score+0x10/0x20 [bad]",
             "mm_syscall_set_mm_limits",
         ),
+        (
+            "rcu-stall-elsewhere-3.4",
+            "detected stalls",
+            "Pid: 75, comm:              mm_play",
+            "(score+0x14/0x28 [bad]) from",
+            "ret_fast_syscall",
+        ),
     ],
 )
 def test_who_where_and_how_they_got_there(
