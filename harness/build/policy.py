@@ -25,16 +25,38 @@ def build_policy(kernel: KernelBuild, policy: Policy, *, layout: Layout, stage: 
     folder = kernel.image.parent.parent / "policies" / policy.name
     stage.update(source.name)
     module, record = folder / f"{policy.name}.ko", stamp.Stamp(folder / "build.json")
-    wanted = stamp.digest(kernel.identity, source.read_text(encoding="utf-8"))
+    wanted = stamp.digest("of its config", kernel.identity, source.read_text(encoding="utf-8"))
     if record.matches(wanted, [module]):
         return module
     record.clear()
     folder.mkdir(parents=True, exist_ok=True)
     stamp.write_atomic(folder / source.name, source.read_bytes())
     stamp.write_atomic(folder / "Kbuild", f"obj-m := {policy.name}.o\n".encode())
-    _make(kernel, folder, source, env=ccache_environment(layout))
+    env = ccache_environment(layout)
+    _restore_config(kernel, folder / "prepare.log", env=env)
+    _make(kernel, folder, source, env=env)
     record.write(identity=wanted)
     return module
+
+
+def _restore_config(kernel: KernelBuild, log: Path, *, env: Mapping[str, str]) -> None:
+    """Have the tree as that kernel was built, which kernels of other configs share with it.
+
+    A module that is built with another config may find a task's members elsewhere.
+    """
+    objdir = Path(kernel.make[kernel.make.index("-C") + 1]) / next(
+        word.removeprefix("O=") for word in kernel.make if word.startswith("O=")
+    )
+    own = (kernel.image.parent / ".config").read_bytes()
+    if _layout(own) == _layout((objdir / ".config").read_bytes()):
+        return
+    stamp.write_atomic(objdir / ".config", own)
+    process.run([*kernel.make, "modules_prepare"], what="make", log=log, env=env)
+
+
+def _layout(config: bytes) -> list[bytes]:
+    """What of a config may lay out a struct: all but which policy it begins with."""
+    return [line for line in config.splitlines() if b"CONFIG_OOM_KILLER_" not in line]
 
 
 def _make(kernel: KernelBuild, folder: Path, source: Path, *, env: Mapping[str, str]) -> None:
