@@ -149,22 +149,6 @@ def _make_modules(
     return _make(command, log=log.with_name("modules.log"), env=env, stage=stage)
 
 
-def build_external(
-    kernel: KernelBuild, sources: Path, *, layout: Layout, stage: Stage
-) -> tuple[Path, ...]:
-    """Build a module that is not ours, in a copy of its sources; returns the .ko files."""
-    folder = kernel.image.parent.parent / "external" / sources.name
-    for path in stamp.files_below(sources):
-        _copy_if_different(path, folder / path.relative_to(sources))
-    _make(
-        [*kernel.make, f"M={folder.resolve()}", "modules"],
-        log=folder.with_suffix(".log"),
-        env=ccache_environment(layout),
-        stage=stage,
-    )
-    return tuple(sorted(folder.rglob("*.ko")))
-
-
 def make_command(request: BuildRequest, *, layout: Layout) -> list[str]:
     """make with everything but the goal; typed by hand it does the same."""
     board = request.target.board

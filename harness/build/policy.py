@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness import process, stamp
-from harness.build.build import KernelBuild, ccache_environment
+from harness import stamp
+from harness.build.build import KernelBuild
+from harness.build.external import make_external
 from harness.errors import HarnessError
 from harness.layout import Layout
 from harness.policies import Policy
@@ -32,41 +33,16 @@ def build_policy(kernel: KernelBuild, policy: Policy, *, layout: Layout, stage: 
     folder.mkdir(parents=True, exist_ok=True)
     stamp.write_atomic(folder / source.name, source.read_bytes())
     stamp.write_atomic(folder / "Kbuild", f"obj-m := {policy.name}.o\n".encode())
-    env = ccache_environment(layout)
-    _restore_config(kernel, folder / "prepare.log", env=env)
-    _make(kernel, folder, source, env=env)
+    _make(kernel, folder, source, layout=layout)
     record.write(identity=wanted)
     return module
 
 
-def _restore_config(kernel: KernelBuild, log: Path, *, env: Mapping[str, str]) -> None:
-    """Have the tree as that kernel was built, which kernels of other configs share with it.
-
-    A module that is built with another config may find a task's members elsewhere.
-    """
-    objdir = Path(kernel.make[kernel.make.index("-C") + 1]) / next(
-        word.removeprefix("O=") for word in kernel.make if word.startswith("O=")
-    )
-    own = (kernel.image.parent / ".config").read_bytes()
-    if _layout(own) == _layout((objdir / ".config").read_bytes()):
-        return
-    stamp.write_atomic(objdir / ".config", own)
-    process.run([*kernel.make, "modules_prepare"], what="make", log=log, env=env)
-
-
-def _layout(config: bytes) -> list[bytes]:
-    """What of a config may lay out a struct: all but which policy it begins with."""
-    return [line for line in config.splitlines() if b"CONFIG_OOM_KILLER_" not in line]
-
-
-def _make(kernel: KernelBuild, folder: Path, source: Path, *, env: Mapping[str, str]) -> None:
+def _make(kernel: KernelBuild, folder: Path, source: Path, *, layout: Layout) -> None:
     log = folder / "make.log"
-    command = [*kernel.make, f"M={folder.resolve()}", "modules"]
-    result = process.run(command, what="make", log=log, env=env, check=False)
+    result = make_external(kernel, folder, log=log, layout=layout)
     if result.returncode == 0 and not any(map(_UNDEFINED.match, result.output)):
         return
-    if any(process.NO_SPACE in line for line in result.output):
-        raise process.disk_full("make")
     where, why = _first_error(result.output, source)
     raise HarnessError(f"{where}: {why}", hint=f"the whole output is in {log}")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from harness import ui
-from harness.build.build import build_external
 from harness.build.configure import parse_config
+from harness.build.external import build_external
 from harness.build.pipeline import Prepared
 from harness.device.device import Device
 from harness.errors import GuestCrash
@@ -56,8 +56,8 @@ CRASHES = (
 
 @pytest.fixture(scope="module")
 def module(prepared: Prepared) -> Path:
-    with ui.stage("provoke") as stage:
-        return build_external(prepared.kernel, SOURCES, layout=Layout.default(), stage=stage)[0]
+    with ui.stage("provoke"):
+        return build_external(prepared.kernel, SOURCES, layout=Layout.default())[0]
 
 
 @pytest.fixture(scope="module")
